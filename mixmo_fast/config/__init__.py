@@ -1,0 +1,1 @@
+"""Configuration: what a run is, as checked, frozen values. Imports no torch."""

@@ -1,0 +1,25 @@
+"""Errors that a user can mend.
+
+The command line prints one of these as a single line on stderr and exits with code 2; a traceback is shown only
+with `--debug`. Anything else that is raised is a defect of the program and keeps its traceback.
+"""
+
+
+class MixmoError(Exception):
+    """Something the user can mend; the message says what was found, what is allowed and what to do."""
+
+
+class ConfigError(MixmoError):
+    """A configuration file or an override that cannot be used; names the file and the dotted key."""
+
+
+class DataError(MixmoError):
+    """A data set, original or converted, that is missing, truncated, corrupt or of another version."""
+
+
+class CheckpointError(MixmoError):
+    """A checkpoint that is missing, unreadable, or of another network or configuration."""
+
+
+class DeviceError(MixmoError):
+    """A device or a number format that this machine does not have."""

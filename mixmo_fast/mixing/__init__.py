@@ -1,0 +1,1 @@
+"""The random decisions of a training step, and how they mix features."""

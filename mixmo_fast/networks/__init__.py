@@ -1,0 +1,1 @@
+"""WideResNet and PreActResNet with any number of encoders and heads."""
