@@ -1,0 +1,130 @@
+"""Ratios and what follows from them: kappa, the boxes' sides, label shares, loss weights.
+
+Pure arithmetic on numpy arrays; the uniforms come from the caller. Shapes: `...` any leading axes, M members.
+Masks of this module are given by a box and two values (inside, outside), never rendered: their means, and the mean
+of a product of two, are then a few multiplications instead of passes over pixels.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import gammaincinv
+
+Floats = NDArray[np.float64]
+Boxes = NDArray[np.int32]
+
+
+def uniforms_per_ratio(concentration: float) -> int:
+    """How many uniforms `dirichlet` needs for each component."""
+    return int(concentration) if _is_small_integer(concentration) else 1
+
+
+def dirichlet(concentration: float, uniforms: Floats) -> Floats:
+    """Symmetric Dirichlet ratios by normalising gamma variates.
+
+    Args:
+        concentration: alpha > 0, the same for each component. Two components give (x, 1-x), x ~ Beta(alpha, alpha).
+        uniforms: (..., M, `uniforms_per_ratio(concentration)`), in the open interval (0, 1).
+
+    Returns:
+        float64 (..., M), which sum to 1 over the last axis.
+    """
+    if _is_small_integer(concentration):
+        # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and bit-stable across scipy.
+        gammas = -np.log(uniforms).sum(axis=-1)
+    else:
+        gammas = np.maximum(gammaincinv(concentration, uniforms[..., 0]), np.finfo(np.float64).tiny)
+    return gammas / gammas.sum(axis=-1, keepdims=True)
+
+
+def _is_small_integer(concentration: float) -> bool:
+    return concentration == int(concentration) and 1 <= concentration <= 8
+
+
+def draw_boxes(ratios: Floats, uniforms: Floats, height: int, width: int) -> Boxes:
+    """CutMix boxes (Yun et al. 2019, arXiv 1905.04899): a side of sqrt(ratio), a uniform centre, clipped.
+
+    An odd side loses one pixel and a box at the border is clipped, as in the authors' implementation; therefore the
+    ratio that counts afterwards is `box_area`, not the one asked for.
+
+    Args:
+        ratios: (...), share of the area, 0 to 1.
+        uniforms: (..., 2), for the centre's row and column.
+        height: Of the map, pixels.
+        width: Of the map, pixels.
+
+    Returns:
+        int32 (..., 4): rows y0 up to, not including, y1; columns x0 up to, not including, x1.
+    """
+    sides = np.sqrt(ratios)[..., None] * (height, width)
+    half = sides.astype(np.int32) // 2
+    limits = np.array((height, width), dtype=np.int32)
+    centre = (uniforms * limits).astype(np.int32)
+    low = np.maximum(centre - half, 0)
+    high = np.minimum(centre + half, limits)
+    return np.stack((low[..., 0], high[..., 0], low[..., 1], high[..., 1]), axis=-1)
+
+
+def box_area(boxes: Boxes, height: int, width: int) -> Floats:
+    """Share of the map inside each box: (..., 4) -> float64 (...)."""
+    return (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2]) / (height * width)
+
+
+def overlap_area(first: Boxes, second: Boxes, height: int, width: int) -> Floats:
+    """Share of the map inside both boxes: two (..., 4) -> float64 (...)."""
+    rows = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
+    columns = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 2], second[..., 2])
+    return np.maximum(rows, 0) * np.maximum(columns, 0) / (height * width)
+
+
+def mask_mean(area: Floats, values: Floats) -> Floats:
+    """Mean of a mask with `values` (..., 2) = (inside, outside) and a box of relative `area` (...)."""
+    return values[..., 0] * area + values[..., 1] * (1.0 - area)
+
+
+def visible_share(area: Floats, values: Floats, seen_area: Floats, seen_values: Floats, overlap: Floats) -> Floats:
+    """Share of what a member can see that belongs to the image: mean(mask * seen) / (mean(seen) + 1e-8).
+
+    Args:
+        area: (...) relative area of the input mask's box; `values` (..., 2) its values inside and outside.
+        values: See `area`.
+        seen_area: (...) the same for the member's manifold mask, which weighs what it sees.
+        seen_values: See `seen_area`.
+        overlap: (...) relative area common to both boxes.
+
+    Returns:
+        float64 (...). A member that sees nothing has nothing to share: 1, so that the image keeps its label.
+    """
+    inside, outside = values[..., 0], values[..., 1]
+    seen_inside, seen_outside = seen_values[..., 0], seen_values[..., 1]
+    product = (
+        inside * seen_inside * overlap
+        + inside * seen_outside * (area - overlap)
+        + outside * seen_inside * (seen_area - overlap)
+        + outside * seen_outside * (1.0 - area - seen_area + overlap)
+    )
+    seen = mask_mean(seen_area, seen_values)
+    # The 1e-8 is the authors' implementation's; it only matters where a member sees almost nothing.
+    return np.where(seen > 0, product / (seen + 1e-8), 1.0)
+
+
+def member_weights(kappas: Floats, root: float) -> Floats:
+    """Loss weights w_m = M * kappa_m^(1/r) / sum_j kappa_j^(1/r) (the paper's reweighting of unequal ratios).
+
+    Args:
+        kappas: (..., M), at least one of them positive.
+        root: r > 0; the published runs use 3. With r = 1 the weights are M * kappa_m.
+
+    Returns:
+        float64 (..., M), which sum to M over the last axis.
+    """
+    relative = kappas / kappas.max(axis=-1, keepdims=True)  # so that a small root cannot underflow all of them to 0
+    powers = np.cbrt(relative) if root == 3 else relative ** (1.0 / root)
+    return kappas.shape[-1] * powers / powers.sum(axis=-1, keepdims=True)
+
+
+def patch_probability(prob: float, decay_from: float, epoch: int, epochs: int) -> float:
+    """Probability of patch mixing in an epoch counted from 1: constant, then linear to 0 in the last epoch."""
+    progress = epoch / epochs
+    if progress < decay_from or decay_from >= 1.0:
+        return prob
+    return prob * max(0.0, (1.0 - progress) / (1.0 - decay_from))

@@ -1,0 +1,92 @@
+"""What the plan has to know of a run: plain numbers, checked once.
+
+`mixmo_fast.build` makes a `Recipe` from a configuration and a data set; nothing in this folder knows either.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ManifoldMixing:
+    """How the members' features are mixed (the mixing block of the paper, arXiv 2103.06132).
+
+    Attributes:
+        method: `patch` (binary, a CutMix box) or `linear`.
+        prob: Probability that a step uses `method`; the others are linear.
+        alpha: Concentration of the Dirichlet the ratios kappa are drawn from; 0 means exactly 1/M each (MIMO).
+        weight_root: r; a member's loss weight is proportional to kappa ** (1/r).
+        decay_from: Share of the run's epochs after which `prob` falls linearly, to 0 in the last epoch.
+    """
+
+    method: Literal["patch", "linear"]
+    prob: float
+    alpha: float
+    weight_root: float
+    decay_from: float
+
+
+@dataclass(frozen=True)
+class InputMixing:
+    """Mixed sample data augmentation of each member's own image (mixup or CutMix on pixels).
+
+    Attributes:
+        method: `mixup` or `cutmix`.
+        prob: Probability that an image is mixed at all.
+        beta: The ratio lam is drawn from Beta(beta, beta).
+    """
+
+    method: Literal["mixup", "cutmix"]
+    prob: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything a plan depends on besides seed, epoch and step.
+
+    Attributes:
+        images: N, images in the training set.
+        rows: B, rows of a step, repeats included.
+        repetitions: b, how often each image stands in a step.
+        members: M.
+        image_size: (H, W) of an image, pixels.
+        map_size: (h, w) of the features behind the encoders; divides `image_size`.
+        crop_padding: Zero pixels added on each side before the random crop.
+        flip: Whether images are flipped left-right with probability 1/2.
+        epochs: E, for the decay of `mixing.prob`.
+        mixing: None exactly when `members` is 1.
+        msda: None for no input mixing.
+        input_repetition: rho, share of a step's rows in which all members see the same image.
+
+    Raises:
+        ValueError: On numbers that contradict each other.
+    """
+
+    images: int
+    rows: int
+    repetitions: int
+    members: int
+    image_size: tuple[int, int]
+    map_size: tuple[int, int]
+    crop_padding: int
+    flip: bool
+    epochs: int
+    mixing: ManifoldMixing | None = None
+    msda: InputMixing | None = None
+    input_repetition: float = 0.0
+
+    def __post_init__(self):
+        if self.rows % self.repetitions:
+            raise ValueError(f"rows ({self.rows}) is not a multiple of repetitions ({self.repetitions})")
+        if (self.members == 1) != (self.mixing is None):
+            raise ValueError("a network of one member has no manifold mixing, any other needs it")
+        if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
+            raise ValueError(f"the map {self.map_size} does not divide the image {self.image_size}")
+        if self.steps_per_epoch < 1:
+            raise ValueError(f"{self.images} images x {self.repetitions} do not fill one step of {self.rows}")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """floor(N * b / B): the last, incomplete step is dropped."""
+        return self.images * self.repetitions // self.rows

@@ -1,0 +1,80 @@
+"""Random numbers that depend on where they are used, not on when they are drawn.
+
+Each purpose (crop offsets, mixing ratios, ...) of each epoch has a Philox stream of its own, keyed by (seed, epoch,
+purpose); step s of the epoch owns a fixed stretch of it. So any step can be drawn alone, many steps can be drawn in
+one call, and both give the same numbers. Only Philox's raw words are taken from numpy: those are guaranteed to be
+the same in every numpy release (NEP 19), which its distributions are not.
+
+Shapes: S steps.
+"""
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORDS_PER_COUNT = 4  # Philox4x64 gives four 64-bit words for each value of its counter.
+
+
+class Purpose(IntEnum):
+    """What a stream is used for. The values are part of the format: changing one changes every run."""
+
+    EPOCH_ORDER = 1
+    ROW_ORDER = 2
+    CROP = 3
+    FLIP = 4
+    MIXING_METHOD = 5
+    MIXING_RATIO = 6
+    MIXING_BOX = 7
+    MIXING_ROLE = 8
+    MSDA_CHOICE = 9
+    MSDA_RATIO = 10
+    MSDA_BOX = 11
+    MSDA_PARTNER = 12
+
+
+def words(
+    seed: int, epoch: int, purpose: Purpose, first_step: int, steps: int, shape: tuple[int, ...]
+) -> NDArray[np.uint64]:
+    """Raw 64-bit words for some consecutive steps of an epoch.
+
+    Args:
+        seed: The run's seed, 0 <= seed < 2**64.
+        epoch: Counted from 1.
+        purpose: Which stream.
+        first_step: Counted from 0 within the epoch.
+        steps: S, how many steps.
+        shape: What one step needs; must be the same for every call on one stream.
+
+    Returns:
+        uint64 of shape (S, *shape).
+    """
+    count = int(np.prod(shape, dtype=np.int64))
+    counts_per_step = -(-count // _WORDS_PER_COUNT)
+    counter = np.array([first_step * counts_per_step, 0, 0, 0], dtype=np.uint64)
+    key = np.array([seed, (epoch << 8) | purpose], dtype=np.uint64)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(steps * counts_per_step * _WORDS_PER_COUNT)
+    return raw.reshape(steps, -1)[:, :count].reshape(steps, *shape)
+
+
+def uniform(
+    seed: int, epoch: int, purpose: Purpose, first_step: int, steps: int, shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Uniform numbers in the open interval (0, 1), so that logarithms of them are finite. Arguments as `words`.
+
+    Returns:
+        float64 of shape (S, *shape); odd multiples of 2**-53.
+    """
+    # The top 52 bits plus a half step: exact in float64, never 0 and never 1.
+    return ((words(seed, epoch, purpose, first_step, steps, shape) >> np.uint64(12)) + 0.5) * 2.0**-52
+
+
+def integers(uniforms: NDArray[np.float64], limit: int | NDArray[np.int64]) -> NDArray[np.int32]:
+    """Maps uniform numbers to integers 0 <= i < limit (bias below 2**-52 * limit: nothing measurable)."""
+    return (uniforms * limit).astype(np.int32)
+
+
+def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
+    """The epoch's order of `count` images: a uniform permutation, int32 of shape (count,)."""
+    keys = words(seed, epoch, Purpose.EPOCH_ORDER, 0, 1, (count,))[0]
+    return np.argsort(keys, kind="stable").astype(np.int32)
