@@ -1,0 +1,294 @@
+"""What a run is: one frozen `Config` of small sections, each number with its range.
+
+Every section is a pydantic model that refuses unknown keys, coerces nothing (an int is fine where a float
+is meant; text is never a number, true is never an int) and cannot be changed afterwards. Rules between keys
+stand in the validator of the smallest model that sees them all, and their messages start with the dotted
+key, because a user reads them as they are. Building a model directly raises pydantic's `ValidationError`;
+files, overrides and errors of one line are the business of `load.py`. Which data sets exist is checked by
+the data layer, not here.
+"""
+
+import types
+from collections.abc import Sequence
+from typing import Annotated, Literal, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
+
+MixingMethod = Literal["linear", "patch"]
+"""How the members' features are mixed: weighted everywhere, or by a box that one member owns."""
+
+_METHOD_ALIASES = {"mixup": "linear", "cutmix": "patch"}
+"""The names of the input augmentations that the two mixing methods come from, accepted on input."""
+
+PUBLISHED_PATCH_PROB = 0.5
+"""Probability of patch mixing in the published Cut-MixMo runs; at other steps they mix linearly."""
+
+Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
+Factor = Annotated[float, Field(gt=0, le=1000)]
+
+
+def _method_name(value: object) -> object:
+    """The method's own name for an alias; anything else as it is, for the field's type to judge."""
+    return _METHOD_ALIASES.get(value, value) if isinstance(value, str) else value
+
+
+class _Section(BaseModel):
+    """The rules that all sections share."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+class DataConfig(_Section):
+    """The data set and its standard augmentation."""
+
+    dataset: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)
+    """Name of the data set: lowercase letters, digits and underscores, a letter first."""
+    crop_padding: int | None = Field(default=None, ge=0, le=64)
+    """Zeros added to each side before the random crop, in pixels; null: the data set's own."""
+    flip: bool | None = None
+    """Whether an image is mirrored left to right with probability 1/2; null: the data set's own."""
+
+
+class NetworkConfig(_Section):
+    """The base network and how many subnetworks live in it."""
+
+    kind: Literal["wide_resnet", "preact_resnet"]
+    """Family of the network."""
+    depth: int = Field(ge=10, le=1000)
+    """Number of layers: 6n+4 for wide_resnet, 18 for preact_resnet."""
+    width: int = Field(ge=1, le=32)
+    """Factor on the number of channels."""
+    members: int = Field(default=1, ge=1, le=16)
+    """Number of subnetworks M, each with an encoder and a head of its own; 1 is an ordinary network."""
+
+    @model_validator(mode="after")
+    def _depth_suits_kind(self) -> "NetworkConfig":
+        if self.kind == "wide_resnet" and self.depth % 6 != 4:
+            raise ValueError(
+                f"network.depth: found {self.depth}, allowed with network.kind wide_resnet: 6n+4 (10, 16, 22, 28, ...)"
+            )
+        if self.kind == "preact_resnet" and self.depth != 18:
+            raise ValueError(f"network.depth: found {self.depth}, allowed with network.kind preact_resnet: only 18")
+        return self
+
+
+class MixingConfig(_Section):
+    """How the members' features are mixed behind their encoders, and how that weighs their losses."""
+
+    method: Annotated[MixingMethod, BeforeValidator(_method_name)]
+    """Mixing by weights (linear, alias mixup) or by a box (patch, alias cutmix)."""
+    prob: float = Field(ge=0, le=1)
+    """Probability, a step, of the method instead of linear mixing; default 1.0 for linear, 0.5 for patch."""
+    alpha: float = Field(default=2.0, ge=0, le=1000)
+    """Concentration of the Dirichlet law that the ratios are drawn from; 0: exactly 1/M each (MIMO)."""
+    weight_root: float = Field(default=3.0, gt=0, le=1000)
+    """Root r of the ratio in a member's loss weight kappa^(1/r): 1 keeps the ratio, more evens it out."""
+    decay_from: float = Field(default=11 / 12, gt=0, le=1)
+    """Fraction of the run after which `prob` falls linearly, to reach 0 at the last epoch."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prob_follows_method(cls, values: object) -> object:
+        if not isinstance(values, dict) or "prob" in values:
+            return values
+        return {
+            **values,
+            "prob": PUBLISHED_PATCH_PROB if values.get("method") in ("patch", "cutmix") else 1.0,
+        }
+
+
+class MsdaConfig(_Section):
+    """Mixed sample data augmentation: each input image may be mixed with a partner image."""
+
+    method: Literal["mixup", "cutmix"]
+    """Mixing by a weight (mixup) or by a box (cutmix)."""
+    prob: float = Field(default=0.5, ge=0, le=1)
+    """Probability that an image is mixed at all."""
+    beta: float = Field(default=1.0, gt=0, le=1000)
+    """The ratio is drawn from Beta(beta, beta); 1 is uniform."""
+
+
+class BatchConfig(_Section):
+    """The rows of one training step."""
+
+    rows: int = Field(default=64, ge=1, le=1_000_000)
+    """Rows a step, repeats counted (B in the paper)."""
+    repetitions: int = Field(default=1, ge=1, le=1_000_000)
+    """How often each image occurs in a step for each member (b in the paper); divides `rows`."""
+    input_repetition: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of the rows in which all members see the same image."""
+
+    @model_validator(mode="after")
+    def _repetitions_divide_rows(self) -> "BatchConfig":
+        if self.rows % self.repetitions:
+            raise ValueError(
+                f"batch.rows: found {self.rows}, allowed with batch.repetitions {self.repetitions}: "
+                f"a multiple of {self.repetitions}"
+            )
+        return self
+
+
+class OptimizerConfig(_Section):
+    """Stochastic gradient descent."""
+
+    lr: float = Field(gt=0, le=1000)
+    """Base learning rate, reached at the end of the warm-up."""
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum; 0 is plain gradient descent."""
+    nesterov: bool = True
+    """Nesterov's form of the momentum; needs a momentum above 0."""
+    weight_decay: float = Field(ge=0, le=1000)
+    """Coupled L2 decay of all parameters, biases and batch-norm included."""
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> "OptimizerConfig":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError(
+                "optimizer.momentum: found 0 with optimizer.nesterov true, "
+                "allowed: a momentum above 0, or nesterov false"
+            )
+        return self
+
+
+class ScheduleConfig(_Section):
+    """How long a run is and how the learning rate moves: a linear warm-up, then steps."""
+
+    epochs: int = Field(ge=1, le=1_000_000)
+    """Passes over the training set."""
+    warmup_steps: int = Field(ge=0, le=1_000_000_000)
+    """Steps over which the rate rises linearly to the base rate; 0: none."""
+    milestones: dict[Epoch, Factor] = {}
+    """Epoch (from 1) -> factor on the rate from its start on, for good; epochs past the end never come."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _milestones_in_order(cls, values: object) -> object:
+        milestones = values.get("milestones") if isinstance(values, dict) else None
+        if isinstance(milestones, dict) and all(type(epoch) is int for epoch in milestones):
+            return {**values, "milestones": dict(sorted(milestones.items()))}
+        return values
+
+
+class StepConfig(_Section):
+    """How a training step is computed; changes the speed and the rounding, never what is computed."""
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format of the network's arithmetic; auto: bf16 on a CUDA device that has it, else fp32."""
+    channels_last: bool = True
+    """Keep feature maps with the channels innermost in memory."""
+    compile: bool = False
+    """torch.compile the network."""
+
+
+class EvaluationConfig(_Section):
+    """Evaluation during training."""
+
+    every_epochs: int = Field(default=1, ge=1, le=1_000_000)
+    """Evaluate after every n epochs."""
+    rows: int = Field(default=500, ge=1, le=1_000_000)
+    """Images in one forward pass."""
+
+
+class CheckpointConfig(_Section):
+    """Checkpoints kept beside the last and the best."""
+
+    every_epochs: int = Field(default=30, ge=0, le=1_000_000)
+    """Keep one every n epochs; 0: only the last and the best."""
+
+
+class Config(_Section):
+    """A run, complete: with the code's version and the data set, it determines every random decision."""
+
+    data: DataConfig
+    """The data set and its standard augmentation."""
+    network: NetworkConfig
+    """The base network and its members."""
+    mixing: MixingConfig | None = None
+    """Feature mixing; needed by two or more members, null for one."""
+    msda: MsdaConfig | None = None
+    """Mixing of the input images; null: none."""
+    batch: BatchConfig = BatchConfig()
+    """The rows of a step."""
+    optimizer: OptimizerConfig
+    """Gradient descent."""
+    schedule: ScheduleConfig
+    """Length of the run and learning rate."""
+    step: StepConfig = StepConfig()
+    """How a step is computed."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Evaluation during training."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """Checkpoints kept."""
+    seed: int = Field(default=1, ge=0, le=2**63 - 1)
+    """Seed of everything random: initial weights, order, crops, flips, partners, masks."""
+
+    @model_validator(mode="after")
+    def _mixing_suits_members(self) -> "Config":
+        members = self.network.members
+        if members >= 2 and self.mixing is None:
+            raise ValueError(
+                f"mixing: missing with network.members {members}, allowed: a mixing section, or network.members 1"
+            )
+        if members == 1 and self.mixing is not None:
+            raise ValueError(
+                "mixing: found a section with network.members 1, allowed: null, or network.members 2 or more"
+            )
+        return self
+
+
+def known_keys() -> list[str]:
+    """All dotted keys in the schema's order: each section, followed by its keys."""
+    keys = []
+    for section, field in Config.model_fields.items():
+        model = _without_none(field.annotation)
+        names = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else ()
+        keys += [section, *(f"{section}.{name}" for name in names)]
+    return keys
+
+
+def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
+    """What the schema allows at a path of keys, such as `a whole number at least 1 and at most 32`.
+
+    Args:
+        loc: the known keys from the top; the last may be an entry of a mapping such as schedule.milestones.
+        as_key: describe that entry's key instead of its value.
+    """
+    model: object = Config
+    field = FieldInfo(annotation=Config)
+    for part in loc:
+        if get_origin(model) is dict:
+            return _in_words(get_args(model)[0 if as_key else 1])
+        field = model.model_fields[part]
+        model = _without_none(field.annotation)
+    return _in_words(model, field.metadata) + (" or null" if model is not field.annotation else "")
+
+
+def _without_none(annotation: object) -> object:
+    """The type without `| None`."""
+    if isinstance(annotation, types.UnionType):
+        return next(part for part in get_args(annotation) if part is not types.NoneType)
+    return annotation
+
+
+def _in_words(annotation: object, constraints: Sequence[object] = ()) -> str:
+    """A type and its bounds in words."""
+    if get_origin(annotation) is Annotated:
+        annotation, field = get_args(annotation)
+        return _in_words(annotation, field.metadata)
+    if get_origin(annotation) is Literal:
+        return " or ".join(get_args(annotation))
+    if get_origin(annotation) is dict:
+        return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))
+    if issubclass(annotation, BaseModel):
+        return f"a section with {', '.join(annotation.model_fields)}"
+    if annotation is str:
+        return "a name of lowercase letters, digits and underscores, a letter first"
+    word = {bool: "true or false", int: "a whole number", float: "a number"}[annotation]
+    bounds = {side: getattr(c, side) for c in constraints for side in ("ge", "gt", "le", "lt") if hasattr(c, side)}
+    if bounds.keys() == {"ge", "le"}:
+        return f"{word} from {bounds['ge']} to {bounds['le']}"
+    phrases = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return " ".join([word, " and ".join(f"{phrases[side]} {bound}" for side, bound in bounds.items())]).strip()
