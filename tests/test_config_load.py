@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mixmo_fast.config.load import (
-    MAX_BYTES,
     apply_overrides,
     check_config,
     load_config,
@@ -17,6 +16,7 @@ from mixmo_fast.config.load import (
     to_yaml,
     yaml_line,
 )
+from mixmo_fast.config.safe_yaml import MAX_BYTES
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 
