@@ -1,0 +1,59 @@
+# Everything a newcomer needs; `make` alone lists it. VENV and PYTHON may be given: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Installed again whenever what is installed, or the interpreter, changes.
+KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
+STAMP := $(VENV)/.installed-$(KEY)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## install into .venv (downloads torch: several GB on Linux)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "mixmo-fast needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+demo: setup ## convert, train and evaluate on handwritten digits (about a minute)
+	$(BIN)/mixmo-fast convert digits
+	$(BIN)/mixmo-fast train configs/quickstart.yaml
+	$(BIN)/mixmo-fast evaluate configs/quickstart.yaml --checkpoint last
+
+test: setup ## run all tests
+	$(BIN)/python -m pytest
+
+lint: setup ## check style and formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: setup ## mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+configs: setup ## write the published configurations from their table
+	$(BIN)/python -m mixmo_fast.config.paper
+
+setup-ffcv: setup ## install ffcv, which compiles against libturbojpeg and OpenCV
+	@pkg-config --exists libturbojpeg opencv4 || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libturbojpeg0-dev libopencv-dev pkg-config g++ >/dev/null; \
+	  else \
+	    echo "ffcv needs libturbojpeg and OpenCV: apt-get install libturbojpeg0-dev libopencv-dev pkg-config," >&2; \
+	    echo "or with conda: conda install -c conda-forge libjpeg-turbo opencv pkg-config compilers" >&2; exit 2; \
+	  fi; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ffcv]'
+
+test-ffcv: setup-ffcv ## run the tests that need ffcv
+	$(BIN)/python -m pytest -m ffcv
+
+clean: ## remove the environment and caches; data and runs stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

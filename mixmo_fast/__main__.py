@@ -1,0 +1,5 @@
+"""`python -m mixmo_fast` is `mixmo-fast`."""
+
+from mixmo_fast.cli import main
+
+main()

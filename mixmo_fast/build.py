@@ -1,0 +1,93 @@
+"""Builds a run's objects from its configuration and a data set: the one place that knows every layer.
+
+Shapes: M members, K classes, h w pixels of the map behind the encoders.
+"""
+
+import torch
+
+from mixmo_fast.batch import EvaluationBatches, TrainingBatches
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import ConfigError, DeviceError
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.preact_resnet import preact_resnet18
+from mixmo_fast.networks.wide_resnet import wide_resnet
+from mixmo_fast.training.step import Precision
+from pipelines.assemble import normalisation_table
+from pipelines.resident import ResidentEvaluation, ResidentTraining
+from pipelines.store import Dataset
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device that exists.
+
+    Raises:
+        DeviceError: For `cuda` without a GPU, or another word.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"--device: found {name!r}, allowed are auto, cuda and cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def make_network(config: Config, classes: int) -> MultiMemberNetwork:
+    """The configured network with freshly drawn weights, which depend on the configuration's seed alone."""
+    settings = config.network
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        if settings.kind == "wide_resnet":
+            return wide_resnet(settings.depth, settings.width, settings.members, classes)
+        return preact_resnet18(settings.width, settings.members, classes)
+
+
+def make_recipe(config: Config, dataset: Dataset, stem_stride: int) -> Recipe:
+    """What the plans are drawn from.
+
+    Raises:
+        ConfigError: When the data set does not fill one step.
+    """
+    data, batch = config.data, config.batch
+    size = (dataset.height, dataset.width)
+    if dataset.train_images * batch.repetitions < batch.rows:
+        raise ConfigError(
+            f"batch.rows: {batch.rows} rows are more than {dataset.train_images} training images of {dataset.name} "
+            f"x {batch.repetitions} repetitions; lower batch.rows"
+        )
+    return Recipe(
+        images=dataset.train_images,
+        rows=batch.rows,
+        repetitions=batch.repetitions,
+        members=config.network.members,
+        image_size=size,
+        map_size=(size[0] // stem_stride, size[1] // stem_stride),
+        crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
+        flip=dataset.flip if data.flip is None else data.flip,
+        epochs=config.schedule.epochs,
+        mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
+        msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
+        input_repetition=batch.input_repetition,
+    )
+
+
+def make_training_batches(
+    config: Config, dataset: Dataset, stem_stride: int, pipeline: str, device: torch.device, precision: Precision
+) -> TrainingBatches:
+    """The training pipeline of that name.
+
+    Raises:
+        ConfigError: For a name that is not a pipeline, or a data set too small for one step.
+    """
+    if pipeline != "resident":
+        raise ConfigError(f"--pipeline: found {pipeline!r}, allowed is resident")
+    recipe = make_recipe(config, dataset, stem_stride)
+    table = normalisation_table(dataset.mean, dataset.std)
+    images, labels = dataset.load_images("train"), dataset.load_labels("train")
+    return ResidentTraining(images, labels, table, recipe, config.seed, device, precision.image_dtype)
+
+
+def make_test_batches(dataset: Dataset, rows: int, device: torch.device, precision: Precision) -> EvaluationBatches:
+    """The test split, normalised, in batches of `rows` images."""
+    table = normalisation_table(dataset.mean, dataset.std)
+    images, labels = dataset.load_images("test"), dataset.load_labels("test")
+    return ResidentEvaluation(images, labels, table, rows, device, precision.image_dtype)

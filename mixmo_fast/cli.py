@@ -1,0 +1,160 @@
+"""The command line: `mixmo-fast convert`, `train` and `evaluate`.
+
+Only arguments are parsed here. Everything heavy is imported inside the commands, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixmo_fast.errors import MixmoError
+
+app = typer.Typer(
+    name="mixmo-fast",
+    help="MixMo: several subnetworks in one network, trained at the speed of the hardware.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of data sets, original and converted.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def convert(
+    name: Annotated[str, typer.Argument(help="digits, fashion_mnist, cifar10, cifar100 or tinyimagenet.")],
+    source: Annotated[
+        Path | None, typer.Option(help="Originals: a folder or an archive. Default: look in --data, else download.")
+    ] = None,
+    data: DataOption = Path("data"),
+    force: Annotated[bool, typer.Option("--force", help="Convert again and replace the folder.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Accept originals that are not the published ones.")
+    ] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Convert a data set once, into FFCV's and DALI's formats."""
+    from pipelines.convert import convert as convert_dataset
+
+    console = _console()
+    with _BarOfWork(console) as bar:
+        result = convert_dataset(
+            name, data, source=source, force=force, verify=not no_verify, notify=console.print, progress=bar.show
+        )
+    dataset = result.dataset
+    state = "is already converted and whole" if result.already else f"converted in {result.seconds:.1f} s"
+    console.print(
+        f"{dataset.title} {state}: {dataset.train_images:,} training and {dataset.test_images:,} test images of "
+        f"{dataset.height}x{dataset.width}, {dataset.classes} classes, in {dataset.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
+    data: DataOption = Path("data"),
+    runs: RunsOption = Path("runs"),
+    pipeline: Annotated[str, typer.Option(help="How pixels reach the device: resident.")] = "resident",
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Forget an earlier run of that name instead of continuing it.")
+    ] = False,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Train a configuration, or continue it where it stopped."""
+    from mixmo_fast.commands import TrainOptions, train_run
+
+    options = TrainOptions(config, data, runs, pipeline, device, seed, from_scratch, tuple(override or ()))
+    train_run(options, _console())
+
+
+@app.command()
+def evaluate(
+    target: Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")],
+    checkpoint: Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")] = "best",
+    data: DataOption = Path("data"),
+    runs: RunsOption = Path("runs"),
+    device: DeviceOption = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option(help="Write each member's logits and the labels to this .npz.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Evaluate a checkpoint on the test split."""
+    import json
+
+    from mixmo_fast import commands
+    from mixmo_fast.evaluation.table import scores_table
+    from mixmo_fast.training.runlog import write_text
+
+    console = _console()
+    found = commands.evaluate_run(target, checkpoint, data, runs, device, console.print)
+    console.print(scores_table(found.scores, f"{found.dataset}, {len(found.labels):,} test images, {found.checkpoint}"))
+    if json_file is not None:
+        write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
+    if save_predictions is not None:
+        commands.save_predictions(found, save_predictions)
+
+
+def _console():
+    from rich.console import Console
+
+    # Where no terminal tells its width (a pipe, a log) lines are not broken at 80 columns.
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+class _BarOfWork:
+    """A progress bar that appears with the first report of work; silent where there is no terminal."""
+
+    def __init__(self, console):
+        from rich.progress import Progress
+
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._tasks = {}
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def show(self, description: str, done: int, total: int) -> None:
+        """Reports `done` of `total` pieces of some work."""
+        if description not in self._tasks:
+            self._tasks[description] = self._bar.add_task(description, total=total)
+        self._bar.update(self._tasks[description], completed=done, total=total)
+
+
+def main() -> None:
+    """Runs a command; a mendable error is one line on stderr and exit code 2."""
+    try:
+        app()
+    except MixmoError as error:
+        if "--debug" in sys.argv:
+            raise
+        print(f"mixmo-fast: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

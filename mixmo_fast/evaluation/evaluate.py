@@ -1,0 +1,43 @@
+"""A network's predictions on a split, and their scores.
+
+Shapes: S samples, M members, K classes.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor, nn
+
+from mixmo_fast.batch import EvaluationBatches
+from mixmo_fast.evaluation.metrics import Scores, evaluate_logits
+
+
+@torch.no_grad()
+def predict(
+    network: nn.Module, batches: EvaluationBatches, autocast: Callable[[], AbstractContextManager]
+) -> tuple[Tensor, Tensor]:
+    """Every member's logits for every image, in evaluation mode; the network's mode is left as it was.
+
+    Args:
+        network: A `MultiMemberNetwork`; the same image enters all its encoders, folded into one convolution.
+        batches: The split.
+        autocast: Gives the context of a forward pass.
+
+    Returns:
+        Logits float32 (S, M, K) and labels int64 (S,), on the network's device.
+    """
+    was_training = network.training
+    network.eval()
+    logits, labels = [], []
+    for images, labels_N in batches:
+        with autocast():
+            logits.append(network(images).float())
+        labels.append(labels_N)
+    network.train(was_training)
+    return torch.cat(logits), torch.cat(labels)
+
+
+def evaluate(network: nn.Module, batches: EvaluationBatches, autocast: Callable[[], AbstractContextManager]) -> Scores:
+    """The scores of `predict`'s ensemble and members."""
+    return evaluate_logits(*predict(network, batches, autocast))

@@ -1,0 +1,117 @@
+"""Checkpoints: written atomically, read without executing anything, refused when they are of another run.
+
+A checkpoint is one file of plain tensors, numbers and the resolved configuration as text, so it can be evaluated
+without the file that started the run.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mixmo_fast.errors import CheckpointError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run at the end of an epoch.
+
+    Attributes:
+        epoch: Epochs completed.
+        config: The resolved configuration, YAML.
+        network: The network's state dict.
+        optimizer: The optimiser's state dict.
+        scaler: The gradient scaler's state dict; empty unless fp16.
+    """
+
+    epoch: int
+    config: str
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
+    """Writes a checkpoint under `path`, and the same file under each alias.
+
+    The file is complete on disk before any name points to it. The aliases are renamed first: if the process dies in
+    between, `path` still holds the epoch before, which is then repeated and gives the same file again.
+
+    Raises:
+        CheckpointError: When it cannot be written (the disk is full, say); what was there before is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    link = path.with_name(f".{path.name}.link")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        for alias in aliases:
+            link.unlink(missing_ok=True)
+            try:
+                os.link(temporary, link)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(temporary, link)
+            link.replace(alias)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+        temporary.unlink(missing_ok=True)
+        link.unlink(missing_ok=True)
+        full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else str(error)
+        raise CheckpointError(
+            f"{path}: cannot write the checkpoint of epoch {checkpoint.epoch}: {reason}; earlier ones are untouched"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Reads a checkpoint of `save_checkpoint` onto the CPU.
+
+    Raises:
+        CheckpointError: When it is missing, truncated, not of this program, or holds anything but plain data.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files: zip, pickle, EOF, runtime
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason[:150]})") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
+    content.pop("format")
+    try:
+        return Checkpoint(**content)
+    except TypeError as error:
+        raise CheckpointError(f"{path}: incomplete checkpoint: {error}") from error
+
+
+def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Loads weights after comparing names and shapes.
+
+    Raises:
+        CheckpointError: With the first differences, when the checkpoint is of another architecture.
+    """
+    expected = network.state_dict()
+    differences = [f"{name} is missing" for name in expected if name not in state]
+    differences += [f"{name} is unknown" for name in state if name not in expected]
+    differences += [
+        f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if differences:
+        shown = "; ".join(differences[:3])
+        more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
+        raise CheckpointError(f"{path}: a checkpoint of another network: {shown}{more}")
+    network.load_state_dict(state)

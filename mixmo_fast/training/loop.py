@@ -1,0 +1,126 @@
+"""The training loop, read from top to bottom.
+
+It knows a pipeline only as an iterable of batches. All randomness is in the plans, keyed by seed and epoch, so a run
+that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from epoch e + 1 on.
+"""
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from mixmo_fast.batch import EvaluationBatches, TrainingBatches
+from mixmo_fast.config.load import to_yaml
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import MixmoError
+from mixmo_fast.evaluation.evaluate import evaluate
+from mixmo_fast.training.checkpoint import Checkpoint, save_checkpoint
+from mixmo_fast.training.progress import RunProgress
+from mixmo_fast.training.runlog import Row, RunLog, best_row
+from mixmo_fast.training.schedule import learning_rate
+from mixmo_fast.training.step import StepTotals, TrainingStep
+
+
+@dataclass(frozen=True)
+class CheckpointPaths:
+    """Where a run folder keeps its checkpoints."""
+
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """Of the latest epoch."""
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Of the epoch with the best test top-1 so far."""
+        return self.folder / "checkpoints" / "best.pt"
+
+    def epoch(self, epoch: int) -> Path:
+        """Of one of the epochs that are kept."""
+        return self.folder / "checkpoints" / f"epoch_{epoch:04d}.pt"
+
+
+def train(
+    config: Config,
+    step: TrainingStep,
+    batches: TrainingBatches,
+    test: EvaluationBatches,
+    log: RunLog,
+    progress: RunProgress,
+    first_epoch: int = 1,
+) -> None:
+    """Trains from `first_epoch` to the configured end, evaluating, logging and saving on the way.
+
+    Args:
+        config: The resolved configuration.
+        step: Network, optimiser and number format.
+        batches: The training pipeline.
+        test: The test split.
+        log: Of the run folder; its history holds the epochs before `first_epoch`.
+        progress: Told of steps and epochs.
+        first_epoch: From 1.
+
+    Raises:
+        MixmoError: When the loss is no longer finite, naming the last good checkpoint; or the disk is full.
+    """
+    paths = CheckpointPaths(log.folder)
+    for epoch in range(first_epoch, config.schedule.epochs + 1):
+        totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
+        if not math.isfinite(totals.loss):
+            raise MixmoError(
+                f"the loss of epoch {epoch} is {totals.loss}: training diverged. The last good checkpoint is "
+                f"{paths.last if paths.last.is_file() else 'none'}; try a lower optimizer.lr"
+            )
+        row: Row = {
+            "epoch": epoch,
+            "learning_rate": rate,
+            "train_loss": totals.loss,
+            "train_top1": totals.top1,
+            "train_seconds": seconds,
+            "rows_per_second": totals.rows / seconds,
+        }
+        if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
+            started = time.perf_counter()
+            row |= evaluate(step.network, test, step.precision.autocast).as_dict()
+            row["test_seconds"] = time.perf_counter() - started
+        log.append(row)
+        aliases = [paths.best] if best_row(log.history) is row else []
+        if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
+            aliases.append(paths.epoch(epoch))
+        save_checkpoint(_checkpoint(config, step, epoch), paths.last, aliases)
+        progress.epoch(epoch, totals.loss, row.get("top1"), row["rows_per_second"])
+
+
+def _train_epoch(
+    config: Config, step: TrainingStep, batches: TrainingBatches, progress: RunProgress, epoch: int
+) -> tuple[StepTotals, float, float]:
+    """One epoch: its totals, its seconds, and its last learning rate."""
+    schedule = config.schedule
+    started = time.perf_counter()
+    step.start_epoch()
+    for number, batch in enumerate(batches.epoch(epoch)):
+        rate = learning_rate(
+            config.optimizer.lr, schedule.warmup_steps, schedule.milestones, batches.steps_per_epoch, epoch, number
+        )
+        step(batch, rate)
+        progress.step(epoch, number, step.totals)
+    totals = step.totals()  # waits for the device, so it belongs to the time
+    return totals, time.perf_counter() - started, rate
+
+
+def _checkpoint(config: Config, step: TrainingStep, epoch: int) -> Checkpoint:
+    return Checkpoint(
+        epoch=epoch,
+        config=to_yaml(config),
+        network=step.network.state_dict(),
+        optimizer=step.optimizer.state_dict(),
+        scaler=step.scaler.state_dict(),
+    )
+
+
+def resume(checkpoint: Checkpoint, step: TrainingStep) -> None:
+    """Puts optimiser and scaler into a checkpoint's state; the network was loaded before."""
+    step.optimizer.load_state_dict(checkpoint.optimizer)
+    step.scaler.load_state_dict(checkpoint.scaler)

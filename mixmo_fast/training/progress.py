@@ -1,0 +1,95 @@
+"""Live progress of a run: a bar on a terminal, plain lines elsewhere (a log file, a pipe).
+
+A reporter is told what happens and decides what to show; the loop knows no terminal.
+"""
+
+import time
+from collections.abc import Callable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mixmo_fast.training.step import StepTotals
+
+_SECONDS_BETWEEN_UPDATES = 2.0
+
+
+class RunProgress:
+    """Shows epoch, loss, accuracy, rows/s and the time left.
+
+    Args:
+        console: Where to.
+        epochs: E of the run.
+        steps_per_epoch: Steps of an epoch.
+        first_epoch: The first that will be trained, from 1.
+    """
+
+    def __init__(self, console: Console, epochs: int, steps_per_epoch: int, first_epoch: int = 1):
+        self._console = console
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._total = epochs * steps_per_epoch
+        self._started_at = (first_epoch - 1) * steps_per_epoch
+        self._began = self._shown = time.perf_counter()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                TextColumn("{task.percentage:>3.0f}%"),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[left]}"),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task("starting", total=self._total, completed=self._started_at, left="")
+
+    def __enter__(self) -> "RunProgress":
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, epoch: int, step: int, totals: Callable[[], StepTotals]) -> None:
+        """Called after each step; `totals` waits for the device, so it is called every two seconds, for a bar only."""
+        now = time.perf_counter()
+        if self._bar is None or now - self._shown < _SECONDS_BETWEEN_UPDATES:
+            return
+        self._shown = now
+        done = (epoch - 1) * self._steps_per_epoch + step + 1
+        self._bar.update(
+            self._task,
+            completed=done,
+            description=f"epoch {epoch}/{self._epochs}  loss {totals().loss:.3f}",
+            left=f"{duration(self._left(done))} left",
+        )
+
+    def epoch(self, epoch: int, loss: float, top1: float | None, rows_per_second: float) -> None:
+        """Prints the line of a finished epoch."""
+        test = "" if top1 is None else f"  test top-1 {100 * top1:6.2f} %"
+        left = self._left(epoch * self._steps_per_epoch)
+        width = len(str(self._epochs))
+        self._console.print(
+            f"epoch {epoch:>{width}}/{self._epochs}  loss {loss:6.3f}{test}  {rows_per_second:8,.0f} rows/s"
+            f"  {duration(left)} left",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _left(self, done: int) -> float:
+        """Expected seconds to the end of the run, at the pace so far."""
+        taken = max(1, done - self._started_at)
+        return (time.perf_counter() - self._began) / taken * (self._total - done)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `42 s`, `3 min 05 s`, `2 h 07 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -1,0 +1,137 @@
+"""What a run leaves on disk besides checkpoints: configuration, environment, metrics, TensorBoard events, summary.
+
+`metrics.jsonl` is the truth: one object an epoch, appended before the epoch's checkpoint is written. A run that
+resumes at epoch e drops the lines from e on and writes them again. `metrics.csv` is the same as a table.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mixmo_fast import __version__
+from mixmo_fast.errors import CheckpointError
+
+Row = dict[str, Any]
+
+_RECORDED_PACKAGES = ("numpy", "numba", "scipy", "scikit-learn")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a small text file atomically.
+
+    Raises:
+        CheckpointError: When it cannot be written; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides a run's numbers."""
+    return {
+        "mixmo_fast": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,  # with its CUDA variant, which the package's metadata leaves out
+        **{name: metadata.version(name) for name in _RECORDED_PACKAGES},
+    }
+
+
+def environment(device: torch.device) -> Row:
+    """The machine a run was on, JSON-ready."""
+    cuda = device.type == "cuda"
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if cuda else f"cpu ({platform.machine()})",
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "cuda": torch.version.cuda if cuda else None,
+        "threads": torch.get_num_threads(),
+        "command": sys.argv,
+    }
+
+
+class RunLog:
+    """The text files and events of one run folder.
+
+    Args:
+        folder: The run folder, created if it is missing.
+        from_epoch: First epoch that will be written (from 1); what earlier attempts wrote from it on is dropped.
+    """
+
+    def __init__(self, folder: Path, from_epoch: int):
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        self.folder = folder
+        self.history: list[Row] = [row for row in read_history(folder) if row["epoch"] < from_epoch]
+        write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=from_epoch)
+
+    def append(self, row: Row) -> None:
+        """Records an epoch; `row["epoch"]` is its number, scalars go to TensorBoard."""
+        self.history.append(row)
+        try:
+            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise CheckpointError(f"{self.folder / 'metrics.jsonl'}: cannot write: {error.strerror}") from error
+        write_text(self.folder / "metrics.csv", _as_csv(self.history))
+        for name, value in row.items():
+            if isinstance(value, int | float) and name != "epoch":
+                self._events.add_scalar(name, value, row["epoch"])
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the events file."""
+        self._events.close()
+
+
+def read_history(folder: Path) -> list[Row]:
+    """The rows of `metrics.jsonl`, oldest first; a last line cut short by a crash is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """The evaluated epoch with the highest test top-1, the earliest of equals: "best on test", as the paper counts."""
+    evaluated = [row for row in history if "top1" in row]
+    return max(evaluated, key=lambda row: (row["top1"], -row["epoch"]), default=None)
+
+
+def _as_csv(history: Sequence[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(
+        {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
+        for row in history
+    )
+    return text.getvalue()

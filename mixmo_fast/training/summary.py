@@ -1,0 +1,56 @@
+"""`summary.json`: what a run reached and how fast, in one small file for people and for tables."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mixmo_fast.config.schema import Config
+from mixmo_fast.training.runlog import Row, best_row, versions
+
+_SPEED = {
+    "rows_per_second": "network input rows per second of training, evaluation excluded",
+    "images_per_second": "images read and augmented per second of training: rows x members, and MSDA partners",
+}
+_NOT_SCORES = ("epoch", "learning_rate", "train_loss", "train_top1", "train_seconds", "test_seconds", "rows_per_second")
+
+
+def summarise(
+    name: str, config: Config, history: Sequence[Mapping[str, Any]], device: str, pipeline: str, precision: str
+) -> Row:
+    """The summary of a run whose `history` has at least one evaluated epoch.
+
+    Args:
+        name: The configuration's name.
+        config: The resolved configuration.
+        history: `metrics.jsonl`.
+        device: Its name.
+        pipeline: How pixels got there.
+        precision: `fp32`, `bf16` or `fp16`.
+    """
+    seconds = sum(row["train_seconds"] for row in history)
+    rows = sum(row["train_seconds"] * row["rows_per_second"] for row in history)
+    partners = config.msda.prob if config.msda else 0.0
+    best = best_row(history)
+    return {
+        "dataset": config.data.dataset,
+        "config": name,
+        "seed": config.seed,
+        "epochs": history[-1]["epoch"],
+        "device": device,
+        "pipeline": pipeline,
+        "precision": precision,
+        "last": _scores(history[-1]),
+        "best_on_test": _scores(best) | {"epoch": best["epoch"]},
+        "rows_per_second": rows / seconds,
+        "images_per_second": rows / seconds * config.network.members * (1 + partners),
+        "train_seconds": seconds,
+        "definitions": _SPEED
+        | {
+            "last": "test scores after the last epoch",
+            "best_on_test": "test scores of the epoch with the best test top-1, which is how the paper counts",
+        },
+        "versions": versions(),
+    }
+
+
+def _scores(row: Mapping[str, Any]) -> Row:
+    return {name: value for name, value in row.items() if name not in _NOT_SCORES}
