@@ -22,7 +22,6 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.evaluation.metrics import Scores, evaluate_logits
-from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 from mixmo_fast.training.loop import CheckpointPaths, resume, train
 from mixmo_fast.training.progress import RunProgress, duration
@@ -117,9 +116,17 @@ def train_run(options: TrainOptions, console: Console) -> Path:
     log = RunLog(folder, first_epoch)
     write_text(folder / "config.yaml", to_yaml(config))
     write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
+    from mixmo_fast.evaluation.plots import plot_batch, plot_learning_curves  # matplotlib takes a second to import
+
     if checkpoint is None:
         # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-        picture_first_batch(batches, dataset, config.network.members, network.stem_stride, folder / "first_batch.png")
+        plot_batch(
+            _first_batch_worth_a_look(batches),
+            network.stem_stride,
+            (dataset.mean, dataset.std),
+            dataset.class_names or tuple(str(label) for label in range(dataset.classes)),
+            folder / "first_batch.png",
+        )
     try:
         with RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch) as progress:
             train(config, step, batches, test, log, progress, first_epoch)
@@ -127,8 +134,6 @@ def train_run(options: TrainOptions, console: Console) -> Path:
         log.close()
     summary = summarise(options.config.stem, config, log.history, where["device"], options.pipeline, precision.name)
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
-
     plot_learning_curves(log.history, options.config.stem, folder / "learning_curves.png")
     _tell_summary(summary, folder, console)
     return folder
@@ -158,34 +163,10 @@ def _clear(folder: Path) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def picture_first_batch(batches: TrainingBatches, dataset: Dataset, members: int, stem_stride: int, path: Path) -> None:
-    """Draws what the network is given in the first rows of the first step, or of the first one that mixes patches."""
-    from mixmo_fast.evaluation.plots import plot_batch  # matplotlib takes a second to import
-
+def _first_batch_worth_a_look(batches: TrainingBatches) -> Batch:
+    """The first step's batch, or that of the first step soon after that mixes patches."""
     first_steps = itertools.islice(batches.epoch(1), _STEPS_LOOKED_AT)
-    batch: Batch = max(first_steps, key=lambda batch: bool(batch.feature_box.any()))  # the first of equals
-    height, width = batch.images.shape[2:]
-    images = batch.images.float().unflatten(1, (members, -1)).permute(0, 1, 3, 4, 2).cpu().numpy()
-    images = np.clip(images * np.array(dataset.std) + np.array(dataset.mean), 0, 1)
-    masks = None
-    if members > 1:
-        masks = (
-            render_masks(batch.feature_box, batch.feature_values, height // stem_stride, width // stem_stride)
-            .cpu()
-            .numpy()
-        )
-    names = dataset.class_names or tuple(str(number) for number in range(dataset.classes))
-    titles = [
-        [_target(names, labels, float(share), float(weight)) for labels, share, weight in zip(*row, strict=True)]
-        for row in zip(batch.labels.tolist(), batch.share.tolist(), batch.weight.tolist(), strict=True)
-    ]
-    plot_batch(images, masks, titles, path)
-
-
-def _target(names: Sequence[str], labels: Sequence[int], share: float, weight: float) -> str:
-    image, partner = (names[label] for label in labels)
-    mixed = "" if share == 1 else f" {share:.2f}\n{partner} {1 - share:.2f}"
-    return f"{image}{mixed}\nweight {weight:.2f}"
+    return max(first_steps, key=lambda batch: bool(batch.feature_box.any()))  # the first of equals
 
 
 def _tell_summary(summary: dict, folder: Path, console: Console) -> None:

@@ -1,0 +1,1 @@
+"""Measurements anyone can repeat; what they found is in `benchmarks/results/`."""
