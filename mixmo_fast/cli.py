@@ -3,6 +3,7 @@
 Only arguments are parsed here. Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -77,7 +78,11 @@ def train(
     from mixmo_fast.commands import TrainOptions, train_run
 
     options = TrainOptions(config, data, runs, pipeline, device, seed, from_scratch, tuple(override or ()))
-    train_run(options, _console())
+    try:
+        train_run(options, _console())
+    except KeyboardInterrupt:
+        print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 @app.command()
@@ -148,12 +153,15 @@ def main() -> None:
             raise
         print(f"mixmo-fast: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:  # the reader of our output has gone (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # Checkpoints and conversions say more; this is for whatever else was being written: a picture, an event.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or "--debug" in sys.argv:
+            raise
+        print("mixmo-fast: the disk is full; nothing older is lost", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

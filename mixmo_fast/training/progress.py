@@ -30,7 +30,7 @@ class RunProgress:
         self._steps_per_epoch = steps_per_epoch
         self._total = epochs * steps_per_epoch
         self._started_at = (first_epoch - 1) * steps_per_epoch
-        self._began = self._shown = time.perf_counter()
+        self._began = self._shown = self._epoch_began = time.perf_counter()
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
@@ -56,14 +56,21 @@ class RunProgress:
     def step(self, epoch: int, step: int, totals: Callable[[], StepTotals]) -> None:
         """Called after each step; `totals` waits for the device, so it is called every two seconds, for a bar only."""
         now = time.perf_counter()
+        if step == 0:
+            self._epoch_began = now
         if self._bar is None or now - self._shown < _SECONDS_BETWEEN_UPDATES:
             return
         self._shown = now
+        so_far = totals()
+        rate = so_far.rows / max(1e-9, now - self._epoch_began)
         done = (epoch - 1) * self._steps_per_epoch + step + 1
         self._bar.update(
             self._task,
             completed=done,
-            description=f"epoch {epoch}/{self._epochs}  loss {totals().loss:.3f}",
+            description=(
+                f"epoch {epoch}/{self._epochs}  loss {so_far.loss:.3f}  train top-1 {100 * so_far.top1:.1f} %  "
+                f"{rate:,.0f} rows/s"
+            ),
             left=f"{duration(self._left(done))} left",
         )
 
