@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from mixmo_fast.build import choose_device
 from mixmo_fast.commands import TrainOptions, train_run
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.training.runlog import environment, read_history
 from pipelines.catalog import dataset_info
 from pipelines.convert import convert
 from pipelines.sources_idx import read_idx
@@ -106,7 +107,7 @@ def main() -> None:
                         "test_seconds_by_epoch": [row["test_seconds"] for row in history],
                     }
                 )
-            result |= json.loads((folder / "environment.json").read_text())
+            result |= environment(choose_device(options.device))
             result["runs"][name] = compare(name, runs)
             options.json.parent.mkdir(parents=True, exist_ok=True)
             options.json.write_text(json.dumps(result, indent=1) + "\n")

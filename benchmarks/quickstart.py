@@ -12,7 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from mixmo_fast.build import choose_device
 from mixmo_fast.commands import TrainOptions, evaluate_run, train_run
+from mixmo_fast.training.runlog import environment
 from pipelines.convert import convert
 
 CONFIG = Path("configs/quickstart.yaml")
@@ -35,14 +37,13 @@ def main() -> None:
             scores = evaluate_run(run, "last", data, folder, "auto", console.print).scores
             seconds = time.perf_counter() - started
             runs.append({"seed": seed, "seconds": seconds, "last": scores.as_dict()})
-            environment = json.loads((run / "environment.json").read_text())
     result = {
         "definition": "seconds: convert, train and evaluate in one process, which Python has started already",
         "median_top1": statistics.median(run["last"]["top1"] for run in runs),
         "median_seconds": statistics.median(run["seconds"] for run in runs),
         "runs": runs,
         "config": CONFIG.read_text(),
-        **environment,
+        **environment(choose_device("auto")),
     }
     console.print(f"median of {len(runs)} seeds: {100 * result['median_top1']:.2f} %, {result['median_seconds']:.1f} s")
     options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Shapes: N rows, M members, K classes, H W pixels, S test images.
 import itertools
 import json
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def train_run(options: TrainOptions, console: Console) -> Path:
 
     log = RunLog(folder, first_epoch)
     write_text(folder / "config.yaml", to_yaml(config))
-    write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
+    write_text(folder / "environment.json", json.dumps(where | {"command": sys.argv}, indent=1) + "\n")
     from mixmo_fast.evaluation.plots import plot_batch, plot_learning_curves  # matplotlib takes a second to import
 
     if checkpoint is None:

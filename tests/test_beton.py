@@ -4,9 +4,11 @@ import gc
 import io
 import struct
 
+import numba
 import numpy as np
 import originals
 import pytest
+import torch
 
 from pipelines.beton import PAGE_BYTES, beton_layout, write_beton
 
@@ -68,7 +70,11 @@ def test_what_the_format_cannot_hold_is_refused(images, labels):
 
 @pytest.fixture
 def ffcv():
+    threads = torch.get_num_threads(), numba.get_num_threads()
     yield pytest.importorskip("ffcv")
+    # Importing FFCV sets torch and numba to one thread for the whole process; results depend on that number.
+    torch.set_num_threads(threads[0])
+    numba.set_num_threads(threads[1])
     # The functions that FFCV compiles complain when they are finalised; here, and not in somebody else's test.
     gc.collect()
 

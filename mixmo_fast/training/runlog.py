@@ -9,7 +9,6 @@ import io
 import json
 import os
 import platform
-import sys
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -64,7 +63,6 @@ def environment(device: torch.device) -> Row:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "cuda": torch.version.cuda if cuda else None,
         "threads": torch.get_num_threads(),
-        "command": sys.argv,
     }
 
 
