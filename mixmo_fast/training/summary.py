@@ -1,5 +1,6 @@
 """`summary.json`: what a run reached and how fast, in one small file for people and for tables."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,8 +8,8 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.training.runlog import Row, best_row, versions
 
 _SPEED = {
-    "rows_per_second": "network input rows per second of training, evaluation excluded",
-    "images_per_second": "images read and augmented per second of training: rows x members, and MSDA partners",
+    "rows_per_second": "network input rows per second of training, evaluation excluded; median over the epochs",
+    "images_per_second": "images read and augmented per second: rows_per_second x members, and MSDA partners",
 }
 _NOT_SCORES = ("epoch", "learning_rate", "train_loss", "train_top1", "train_seconds", "test_seconds", "rows_per_second")
 
@@ -26,8 +27,8 @@ def summarise(
         pipeline: How pixels got there.
         precision: `fp32`, `bf16` or `fp16`.
     """
-    seconds = sum(row["train_seconds"] for row in history)
-    rows = sum(row["train_seconds"] * row["rows_per_second"] for row in history)
+    # The median, because a first epoch also loads libraries from disk and may compile.
+    rows_per_second = statistics.median(row["rows_per_second"] for row in history)
     partners = config.msda.prob if config.msda else 0.0
     best = best_row(history)
     return {
@@ -40,9 +41,9 @@ def summarise(
         "precision": precision,
         "last": _scores(history[-1]),
         "best_on_test": _scores(best) | {"epoch": best["epoch"]},
-        "rows_per_second": rows / seconds,
-        "images_per_second": rows / seconds * config.network.members * (1 + partners),
-        "train_seconds": seconds,
+        "rows_per_second": rows_per_second,
+        "images_per_second": rows_per_second * config.network.members * (1 + partners),
+        "train_seconds": sum(row["train_seconds"] for row in history),
         "definitions": _SPEED
         | {
             "last": "test scores after the last epoch",
