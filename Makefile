@@ -17,7 +17,7 @@ setup: $(STAMP) ## install into .venv (downloads torch: several GB on Linux)
 $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "mixmo-fast needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
 	@rm -f $(VENV)/.installed-*
 	@touch $@

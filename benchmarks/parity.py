@@ -21,7 +21,7 @@ import numpy as np
 from rich.console import Console
 
 from mixmo_fast.build import choose_device
-from mixmo_fast.commands import TrainOptions, train_run
+from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training.runlog import environment, read_history
 from pipelines.catalog import dataset_info
 from pipelines.convert import convert

@@ -13,7 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from mixmo_fast.build import choose_device
-from mixmo_fast.commands import TrainOptions, evaluate_run, train_run
+from mixmo_fast.evaluate_command import evaluate_run
+from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training.runlog import environment
 from pipelines.convert import convert
 

@@ -3,6 +3,9 @@
 Shapes: M members, K classes, h w pixels of the map behind the encoders.
 """
 
+from collections.abc import Callable
+from pathlib import Path
+
 import torch
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
@@ -14,8 +17,13 @@ from mixmo_fast.networks.preact_resnet import preact_resnet18
 from mixmo_fast.networks.wide_resnet import wide_resnet
 from mixmo_fast.training.step import Precision
 from pipelines.assemble import normalisation_table
+from pipelines.catalog import dataset_info
+from pipelines.convert import convert
 from pipelines.resident import ResidentEvaluation, ResidentTraining
-from pipelines.store import Dataset
+from pipelines.sources import find_original
+from pipelines.store import Dataset, open_dataset
+
+PIPELINES = ("resident",)
 
 
 def choose_device(name: str) -> torch.device:
@@ -31,10 +39,34 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def check_pipeline(name: str) -> None:
+    """Refuses a name that is not a pipeline's.
+
+    Raises:
+        ConfigError: With the names there are.
+    """
+    if name not in PIPELINES:
+        raise ConfigError(f"--pipeline: found {name!r}, allowed is {', '.join(PIPELINES)}")
+
+
+def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> Dataset:
+    """The converted data set, converted now if it is missing and nothing has to be downloaded for it.
+
+    Raises:
+        DataError: When it is missing (the message gives the command), damaged or unknown.
+    """
+    info = dataset_info(name)
+    missing = not (data_dir / name / "dataset.json").exists()
+    if missing and (info.embedded or find_original(info, data_dir) is not None):
+        notify(f"{name} is not converted yet: converting it into {data_dir / name}")
+        return convert(name, data_dir, notify=notify).dataset
+    return open_dataset(data_dir, name)
+
+
 def make_network(config: Config, classes: int) -> MultiMemberNetwork:
     """The configured network with freshly drawn weights, which depend on the configuration's seed alone."""
     settings = config.network
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
         torch.manual_seed(config.seed)
         if settings.kind == "wide_resnet":
             return wide_resnet(settings.depth, settings.width, settings.members, classes)
@@ -78,8 +110,7 @@ def make_training_batches(
     Raises:
         ConfigError: For a name that is not a pipeline, or a data set too small for one step.
     """
-    if pipeline != "resident":
-        raise ConfigError(f"--pipeline: found {pipeline!r}, allowed is resident")
+    check_pipeline(pipeline)
     recipe = make_recipe(config, dataset, stem_stride)
     table = normalisation_table(dataset.mean, dataset.std)
     images, labels = dataset.load_images("train"), dataset.load_labels("train")

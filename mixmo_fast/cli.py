@@ -53,8 +53,6 @@ def convert(
     console.print(
         f"{dataset.title} {state}: {dataset.train_images:,} training and {dataset.test_images:,} test images of "
         f"{dataset.height}x{dataset.width}, {dataset.classes} classes, in {dataset.folder}",
-        highlight=False,
-        soft_wrap=True,
     )
 
 
@@ -75,7 +73,7 @@ def train(
     debug: DebugOption = False,
 ) -> None:
     """Train a configuration, or continue it where it stopped."""
-    from mixmo_fast.commands import TrainOptions, train_run
+    from mixmo_fast.train_command import TrainOptions, train_run
 
     options = TrainOptions(config, data, runs, pipeline, device, seed, from_scratch, tuple(override or ()))
     try:
@@ -101,24 +99,25 @@ def evaluate(
     """Evaluate a checkpoint on the test split."""
     import json
 
-    from mixmo_fast import commands
+    from mixmo_fast.evaluate_command import evaluate_run
+    from mixmo_fast.evaluate_command import save_predictions as save
     from mixmo_fast.evaluation.table import scores_table
     from mixmo_fast.training.runlog import write_text
 
     console = _console()
-    found = commands.evaluate_run(target, checkpoint, data, runs, device, console.print)
+    found = evaluate_run(target, checkpoint, data, runs, device, console.print)
     console.print(scores_table(found.scores, f"{found.dataset}, {len(found.labels):,} test images, {found.checkpoint}"))
     if json_file is not None:
         write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
     if save_predictions is not None:
-        commands.save_predictions(found, save_predictions)
+        save(found, save_predictions)
 
 
 def _console():
     from rich.console import Console
 
     # Where no terminal tells its width (a pipe, a log) lines are not broken at 80 columns.
-    return Console() if sys.stdout.isatty() else Console(width=160)
+    return Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, soft_wrap=True)
 
 
 class _BarOfWork:
@@ -158,9 +157,11 @@ def main() -> None:
         sys.exit(1)
     except OSError as error:
         # Checkpoints and conversions say more; this is for whatever else was being written: a picture, an event.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or "--debug" in sys.argv:
+        mendable = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+        if error.errno not in mendable or "--debug" in sys.argv:
             raise
-        print("mixmo-fast: the disk is full; nothing older is lost", file=sys.stderr)
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"mixmo-fast: {where}{error.strerror}; nothing older is lost", file=sys.stderr)
         sys.exit(2)
 
 

@@ -21,5 +21,9 @@ class CheckpointError(MixmoError):
     """A checkpoint that is missing, unreadable, or of another network or configuration."""
 
 
+class DivergedError(MixmoError):
+    """A network whose loss or outputs are no longer finite."""
+
+
 class DeviceError(MixmoError):
     """A device or a number format that this machine does not have."""

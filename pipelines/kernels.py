@@ -10,6 +10,14 @@ import numba
 import numpy as np
 
 
+def _compiled(function):
+    """Compiles for all cores; the machine code is kept on disk where numba finds a folder it may write to."""
+    try:
+        return numba.njit(parallel=True, nogil=True, cache=True)(function)
+    except RuntimeError:  # no such folder: a read-only installation of somebody without a home
+        return numba.njit(parallel=True, nogil=True)(function)
+
+
 @numba.njit(inline="always")
 def _byte(images, image, y, x, channel, height, width):
     """The byte at (y, x), or 0 outside the image."""
@@ -18,7 +26,7 @@ def _byte(images, image, y, x, channel, height, width):
     return np.uint8(0)
 
 
-@numba.njit(parallel=True, nogil=True, cache=True)
+@_compiled
 def assemble_rows(images, table, index, offset, flip, box, values, padding, out):
     """Gathers, crops, flips, normalises and mixes the images of one step into `out`.
 
@@ -62,7 +70,7 @@ def assemble_rows(images, table, index, offset, flip, box, values, padding, out)
                         out[row, y, x, member * channels + channel] = pixel
 
 
-@numba.njit(parallel=True, nogil=True, cache=True)
+@_compiled
 def normalise_rows(images, table, out):
     """Looks every byte up: images uint8 (N, H, W, C) -> out float32 (N, H, W, C), overwritten."""
     count, height, width, channels = images.shape

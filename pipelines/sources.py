@@ -52,6 +52,8 @@ def read_original(
         DataError: Nothing was found, or it is damaged or not what it should be; the line says what to do.
     """
     if info.embedded:
+        if source is not None:
+            raise DataError(f"{info.name} comes with the program and is read from nowhere else: leave --source away")
         train_images, train_labels, test_images, test_labels = read_digits()
         where, verified = Path("scikit-learn load_digits"), True
     else:

@@ -97,6 +97,31 @@ def test_a_missing_data_set_gives_the_command_that_converts_it(run, config, tmp_
     assert_one_line(result, f"mixmo-fast convert cifar100 --data {tmp_path / 'data'}")
 
 
+def test_a_converted_file_with_other_bytes_of_the_same_number_is_named(run, config, tmp_path):
+    data = tmp_path / "data"
+    assert run("convert", "digits", "--data", data)[0] == 0
+    labels = data / "digits" / "train_labels.npy"
+    content = bytearray(labels.read_bytes())
+    content[-8] ^= 1
+    labels.write_bytes(content)
+    assert_one_line(run("train", config, "--data", data), str(labels), "sha256", "--force")
+
+
+def test_the_embedded_digits_have_no_source(run, tmp_path):
+    assert_one_line(run("convert", "digits", "--source", tmp_path, "--data", tmp_path), "--source")
+
+
+def test_paths_are_printed_as_they_are(run, config, digits, tmp_path):
+    """Brackets are markup to the library that prints."""
+    runs = tmp_path / "y[/b]"
+    code, out, _ = run("train", config, "--data", digits, "--runs", runs)
+    assert code == 0
+    assert str(runs) in out
+    code, out, _ = run("evaluate", config, "--data", digits, "--runs", runs)
+    assert code == 0
+    assert "y[/b]" in out
+
+
 def test_an_unknown_data_set_lists_the_known_ones(run, config):
     assert_one_line(run("convert", "cifar1000"), "cifar1000", "cifar100", "digits")
     assert_one_line(run("train", config, "--set", "data.dataset=minst"), "minst", "digits")

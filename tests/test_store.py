@@ -1,5 +1,8 @@
 """Claims about the dataset folder: what is written is what is read, and damage is found and named."""
 
+import dataclasses
+import hashlib
+import io
 import json
 from pathlib import Path
 
@@ -10,7 +13,7 @@ from mixmo_fast.errors import DataError
 from pipelines.catalog import DATASETS
 from pipelines.convert import convert
 from pipelines.sources import read_digits
-from pipelines.store import FILE_NAMES, MANIFEST, open_dataset
+from pipelines.store import FILE_NAMES, MANIFEST, FileRecord, open_dataset
 
 
 @pytest.fixture
@@ -127,6 +130,12 @@ def test_cut_images_and_labels_out_of_range_are_refused(data_dir):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"train_images\.npy: cannot be read"):
         dataset.load_images("train")
-    np.save(dataset.labels_path("test"), np.full(359, 10))
+    content = io.BytesIO()
+    np.save(content, np.full(359, 10))
+    dataset.labels_path("test").write_bytes(content.getvalue())
+    with pytest.raises(DataError, match=r"test_labels\.npy: its sha256 is not that of what was written"):
+        dataset.load_labels("test")
+    record = FileRecord("test_labels.npy", len(content.getvalue()), hashlib.sha256(content.getvalue()).hexdigest())
+    dataset = dataclasses.replace(dataset, files=(record,))  # as if a conversion had written it so
     with pytest.raises(DataError, match="labels from 10 to 10, allowed are 0 to 9"):
         dataset.load_labels("test")

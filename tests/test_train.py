@@ -16,10 +16,11 @@ import pytest
 import torch
 from rich.console import Console
 
-from mixmo_fast.commands import TrainOptions, evaluate_run, save_predictions, train_run
-from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.errors import CheckpointError, ConfigError, DivergedError
+from mixmo_fast.evaluate_command import evaluate_run, save_predictions
+from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training import loop
-from mixmo_fast.training.checkpoint import Checkpoint, save_checkpoint
+from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from mixmo_fast.training.runlog import read_history
 from pipelines.resident import ResidentTraining
 
@@ -52,8 +53,15 @@ class Workplace:
         runs = options.pop("runs", self.folder / "runs")
         return train_run(TrainOptions(self.config, self.data, runs, overrides=overrides, **options), console)
 
+    def path(self, name: str = "last") -> Path:
+        return self.run / "checkpoints" / f"{name}.pt"
+
     def checkpoint(self, name: str = "last") -> dict:
-        return torch.load(self.run / "checkpoints" / f"{name}.pt", weights_only=True)
+        """All of it but the history, which has times."""
+        return {key: value for key, value in vars(load_checkpoint(self.path(name))).items() if key != "history"}
+
+    def evaluate(self, which: str = "last", target: Path | None = None):
+        return evaluate_run(target or self.config, which, self.data, self.folder / "runs", "cpu", print)
 
 
 @pytest.fixture
@@ -198,21 +206,46 @@ def test_a_run_killed_in_the_middle_of_an_epoch_continues_bit_for_bit(workplace,
 
 def test_metrics_of_an_epoch_without_a_checkpoint_are_not_kept_twice(workplace, trained):
     """A crash between the line and the checkpoint: the epoch is repeated, its line written once."""
-    workplace.train("schedule.epochs=4")
+    workplace.train()
+    (workplace.run / "summary.json").unlink()
     lines = (workplace.run / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (workplace.run / "checkpoints" / "epoch_0002.pt").replace(workplace.run / "checkpoints" / "last.pt")
+    workplace.path("epoch_0002").replace(workplace.path())
     (workplace.run / "metrics.jsonl").write_text("".join(lines[:3]) + '{"epoch": 4, "train_l')
-    workplace.train("schedule.epochs=4")
+    workplace.train()
     assert [row["epoch"] for row in read_history(workplace.run)] == [1, 2, 3, 4]
     assert repeatable(read_history(workplace.run)) == repeatable(read_history(trained.run))
 
 
+@pytest.mark.parametrize("lost", ["metrics.jsonl", "checkpoints/last.pt"])
+def test_a_run_goes_on_from_what_is_left_of_it(workplace, trained, lost):
+    workplace.train()
+    for name in ("checkpoints/epoch_0004.pt", "checkpoints/best.pt", "summary.json"):
+        (workplace.run / name).unlink()
+    workplace.path("epoch_0002").replace(workplace.path()) if lost == "metrics.jsonl" else None
+    (workplace.run / lost).unlink()
+    workplace.train()
+    assert "holds 2 epochs: continuing" in workplace.printed.getvalue()
+    assert_same_tensors(workplace.checkpoint(), trained.checkpoint())
+    assert repeatable(read_history(workplace.run)) == repeatable(read_history(trained.run))
+
+
+def test_a_damaged_last_checkpoint_says_how_to_go_on(workplace):
+    workplace.train("schedule.epochs=2")
+    workplace.path().unlink()  # it shares its bytes with other names
+    workplace.path().write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"last.pt: not a readable checkpoint.*remove it to .*epoch_0002"):
+        workplace.train("schedule.epochs=2")
+    workplace.path().unlink()
+    workplace.train("schedule.epochs=2")
+    assert "is complete: 2 epochs" in workplace.printed.getvalue()
+
+
 def test_a_complete_run_is_left_as_it_is(workplace):
     workplace.train("schedule.epochs=1")
-    before = {path: path.stat().st_mtime_ns for path in workplace.run.rglob("*.pt")}
-    workplace.train("schedule.epochs=1")
-    assert before == {path: path.stat().st_mtime_ns for path in workplace.run.rglob("*.pt")}
-    assert "complete" in workplace.printed.getvalue()
+    before = {path: path.stat().st_mtime_ns for path in workplace.run.rglob("*")}
+    workplace.train("schedule.epochs=1", "step.precision=bf16")
+    assert before == {path: path.stat().st_mtime_ns for path in workplace.run.rglob("*")}
+    assert "is complete: 1 epochs" in workplace.printed.getvalue()
 
 
 def test_another_configuration_does_not_continue_a_run(workplace):
@@ -258,47 +291,79 @@ def test_other_numbers_of_members_and_bf16_train_too(tmp_path, digits, members, 
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own, which change with its releases
 def test_compiling_the_step_changes_nothing_beyond_rounding(workplace):
     workplace.train("schedule.epochs=1")
-    eager = read_history(workplace.run)[0]
+    eager, names = read_history(workplace.run)[0], load_checkpoint(workplace.path()).network.keys()
     workplace.train("schedule.epochs=1", "step.compile=true", from_scratch=True)
     compiled = read_history(workplace.run)[0]
     assert compiled["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-3)
-    assert (
-        workplace.checkpoint()["network"].keys()
-        == torch.load(workplace.run / "checkpoints" / "best.pt", weights_only=True)["network"].keys()
-    )
+    assert load_checkpoint(workplace.path()).network.keys() == names
 
 
 def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(workplace):
-    workplace.train("schedule.epochs=4", "optimizer.lr=0.05")
-    with pytest.raises(MixmoError, match=r"loss of epoch 1 is .*diverged.*lower optimizer.lr"):
-        workplace.train("optimizer.lr=1000", "schedule.warmup_steps=0", from_scratch=True)
+    """The rate explodes at a milestone, after an epoch that went well."""
+    with pytest.raises(DivergedError, match=r"epoch 2 .*diverged.*good checkpoint is .*last.pt; try a lower"):
+        workplace.train("optimizer.lr=1", "schedule.milestones={2: 1000}")
+    assert load_checkpoint(workplace.path()).epoch == 1
 
 
-def test_a_full_disk_is_one_error_and_loses_nothing(workplace):
-    """Every write of the checkpoint goes to /dev/full, a device that is always full."""
-    workplace.train("schedule.epochs=2")
-    before = workplace.checkpoint()
-    (workplace.run / "checkpoints" / ".last.pt.tmp").symlink_to("/dev/full")
-    checkpoint = Checkpoint(**{name: value for name, value in before.items() if name != "format"})
-    with pytest.raises(CheckpointError, match=r"last.pt: cannot write the checkpoint of epoch 2: the disk is full"):
-        save_checkpoint(checkpoint, workplace.run / "checkpoints" / "last.pt", [workplace.run / "x.pt"])
-    assert_same_tensors(workplace.checkpoint(), before)
-    assert not (workplace.run / "checkpoints" / ".last.pt.tmp").exists()
-    assert not (workplace.run / "x.pt").exists()
+def test_divergence_that_only_the_evaluation_sees_is_the_same_error(workplace):
+    overrides = ("optimizer.lr=1000", "schedule.warmup_steps=0", "batch.rows=1438", "batch.repetitions=1")
+    with pytest.raises(DivergedError, match=r"after epoch \d the network's outputs .* not finite: training diverged"):
+        workplace.train(*overrides)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Every byte of a new temporary file goes to /dev/full, a device that is always full."""
+    whole_open = Path.open
+
+    def open_full(self, mode="r", *arguments, **options):
+        return whole_open(Path("/dev/full"), "wb") if mode == "xb" else whole_open(self, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_full)
+
+
+def again(content: dict) -> Checkpoint:
+    return Checkpoint(**content, history="[]")
+
+
+def test_a_full_disk_is_one_error_and_loses_nothing(trained, request):
+    before = trained.checkpoint()
+    request.getfixturevalue("full_disk")
+    with pytest.raises(CheckpointError, match=r"last.pt: cannot write the checkpoint of epoch 4: the disk is full"):
+        save_checkpoint(again(before), trained.path(), [trained.path("alias")])
+    assert_same_tensors(trained.checkpoint(), before)
+    assert not trained.path("alias").exists()
+    assert not list(trained.run.glob("checkpoints/.*"))
+
+
+def test_an_error_of_the_device_is_not_taken_for_a_full_disk(trained, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        save_checkpoint(again(trained.checkpoint()), trained.path())
+
+
+def test_a_death_between_alias_and_last_does_not_endanger_the_alias(workplace):
+    """What such a death leaves: the temporary name is a second link to the best checkpoint."""
+    workplace.train("schedule.epochs=1")
+    before = workplace.checkpoint("best")
+    os.link(workplace.path("best"), workplace.path("last").with_name(".last.pt.tmp"))
+    save_checkpoint(again(before | {"epoch": 7}), workplace.path())
+    assert workplace.checkpoint()["epoch"] == 7
+    assert_same_tensors(workplace.checkpoint("best"), before)
 
 
 def test_evaluate_repeats_what_training_measured(trained, tmp_path):
     history = read_history(trained.run)
-    for which, epoch in (("last", 4), ("2", 2), (str(trained.run / "checkpoints" / "epoch_0002.pt"), 2)):
-        found = evaluate_run(trained.config, which, trained.data, trained.folder / "runs", "cpu", print)
+    for which, epoch in (("last", 4), ("2", 2), ("4", 4), (str(trained.path("epoch_0002")), 2)):
+        found = trained.evaluate(which)
         assert found.epoch == epoch
         for name, value in found.scores.as_dict().items():
             assert value == history[epoch - 1][name], name
-    by_folder = evaluate_run(trained.run, "last", trained.data, Path("nowhere"), "cpu", print)
-    assert (
-        by_folder.scores
-        == evaluate_run(trained.config, "4", trained.data, trained.folder / "runs", "cpu", print).scores
-    )
+    by_folder = trained.evaluate("last", trained.run)
+    assert by_folder.scores == trained.evaluate("last").scores
     save_predictions(by_folder, tmp_path / "predictions.npz")
     kept = np.load(tmp_path / "predictions.npz")
     assert kept["logits"].shape == (359, 2, 10)
@@ -306,11 +371,33 @@ def test_evaluate_repeats_what_training_measured(trained, tmp_path):
     assert right.mean() == pytest.approx(by_folder.scores.top1)
 
 
-def test_a_checkpoint_of_another_network_is_refused_with_the_first_differences(trained):
-    trained.folder.joinpath("wide.yaml").write_text(CONFIG.replace("width: 1", "width: 2"))
-    last = str(trained.run / "checkpoints" / "last.pt")
-    with pytest.raises(CheckpointError, match=r"another network: .*is \(16, 16, 3, 3\), expected \(32, 16, 3, 3\)"):
-        evaluate_run(trained.folder / "wide.yaml", last, trained.data, trained.folder / "runs", "cpu", print)
+def test_evaluate_uses_the_configuration_that_was_trained(workplace):
+    """Overrides on the command line are in the checkpoint, not in the file."""
+    workplace.train("schedule.epochs=1", "network.width=2")
+    assert workplace.evaluate().scores.top1 == read_history(workplace.run)[0]["top1"]
+
+
+def test_a_network_trained_in_fp16_is_evaluated_on_a_cpu_in_fp32(workplace):
+    workplace.train("schedule.epochs=1")
+    content = vars(load_checkpoint(workplace.path()))
+    content["config"] = content["config"].replace("precision: auto", "precision: fp16")
+    save_checkpoint(Checkpoint(**content), workplace.path())
+    assert "fp16" in content["config"]
+    assert workplace.evaluate().scores.top1 == read_history(workplace.run)[0]["top1"]
+
+
+def test_a_checkpoint_of_another_network_is_refused(trained, tmp_path, digits):
+    other = Workplace(tmp_path, digits, CONFIG.replace("width: 1", "width: 2"))
+    with pytest.raises(CheckpointError, match=r"another network or data set \(wide_resnet-10-1.*wide_resnet-10-2"):
+        other.evaluate(str(trained.path()))
+
+
+def test_weights_that_do_not_fit_are_refused_with_the_first_differences(trained, tmp_path):
+    content = vars(load_checkpoint(trained.path()))
+    content["network"] = {name.replace("heads.1", "heads.7"): value for name, value in content["network"].items()}
+    save_checkpoint(Checkpoint(**content), tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"another network: heads.1.weight is missing; heads.1.bias is missing; "):
+        trained.evaluate(str(tmp_path / "x.pt"))
 
 
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty"])
@@ -319,7 +406,7 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, damage):
     bad = tmp_path / "bad.pt"
     bad.write_bytes({"cut": content[: len(content) // 2], "noise": b"hello" * 100, "empty": b""}[damage])
     with pytest.raises(CheckpointError, match=r"bad.pt: not a readable checkpoint"):
-        evaluate_run(trained.config, str(bad), trained.data, trained.folder / "runs", "cpu", print)
+        trained.evaluate(str(bad))
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_the_code_not_run(trained, tmp_path):
@@ -329,7 +416,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_the_code_not_run(traine
 
     torch.save({"format": 1, "network": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(CheckpointError, match=r"evil.pt: not a readable checkpoint"):
-        evaluate_run(trained.config, str(tmp_path / "evil.pt"), trained.data, trained.folder / "runs", "cpu", print)
+        trained.evaluate(str(tmp_path / "evil.pt"))
     assert not (tmp_path / "ran").exists()
 
 
@@ -337,4 +424,4 @@ def test_a_missing_checkpoint_says_which_there_are(trained):
     with pytest.raises(
         CheckpointError, match=r"epoch_0003.pt: no such checkpoint; .* has best, epoch_0002, epoch_0004, last"
     ):
-        evaluate_run(trained.config, "3", trained.data, trained.folder / "runs", "cpu", print)
+        trained.evaluate("3")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mixmo_fast.batch import EvaluationBatches
+from mixmo_fast.errors import DivergedError
 from mixmo_fast.evaluation.metrics import Scores, evaluate_logits
 
 
@@ -26,6 +27,9 @@ def predict(
 
     Returns:
         Logits float32 (S, M, K) and labels int64 (S,), on the network's device.
+
+    Raises:
+        DivergedError: When a logit is not finite.
     """
     was_training = network.training
     network.eval()
@@ -35,7 +39,10 @@ def predict(
             logits.append(network(images).float())
         labels.append(labels_N)
     network.train(was_training)
-    return torch.cat(logits), torch.cat(labels)
+    all_logits = torch.cat(logits)
+    if not torch.isfinite(all_logits).all():
+        raise DivergedError("the network's outputs on the test images are not finite")
+    return all_logits, torch.cat(labels)
 
 
 def evaluate(network: nn.Module, batches: EvaluationBatches, autocast: Callable[[], AbstractContextManager]) -> Scores:

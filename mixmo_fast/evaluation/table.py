@@ -1,13 +1,14 @@
 """Scores as a table for the terminal."""
 
 from rich.table import Table
+from rich.text import Text
 
 from mixmo_fast.evaluation.metrics import Scores
 
 
 def scores_table(scores: Scores, title: str) -> Table:
     """One row a score, with its definition; members' accuracies where there are several."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
     table.add_column("score")
     table.add_column("value", justify="right")
     table.add_column("definition", style="dim")

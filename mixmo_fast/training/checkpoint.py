@@ -30,6 +30,7 @@ class Checkpoint:
         network: The network's state dict.
         optimizer: The optimiser's state dict.
         scaler: The gradient scaler's state dict; empty unless fp16.
+        history: The rows of `metrics.jsonl` up to this epoch, JSON.
     """
 
     epoch: int
@@ -37,6 +38,32 @@ class Checkpoint:
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
+    history: str
+
+
+@dataclass(frozen=True)
+class CheckpointPaths:
+    """Where a run folder keeps its checkpoints."""
+
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """Of the latest epoch."""
+        return self.folder / "checkpoints" / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Of the epoch with the best test top-1 so far."""
+        return self.folder / "checkpoints" / "best.pt"
+
+    def epoch(self, epoch: int) -> Path:
+        """Of one of the epochs that are kept."""
+        return self.folder / "checkpoints" / f"epoch_{epoch:04d}.pt"
+
+    def all(self) -> list[Path]:
+        """All that are there, by name."""
+        return sorted((self.folder / "checkpoints").glob("[!.]*.pt"))
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
@@ -52,7 +79,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
     link = path.with_name(f".{path.name}.link")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
+        # A process that died here once may have left this name as a link to a checkpoint that counts.
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as file:
             torch.save({"format": FORMAT, **vars(checkpoint)}, file)
             file.flush()
             os.fsync(file.fileno())
@@ -64,14 +93,28 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
                 shutil.copyfile(temporary, link)
             link.replace(alias)
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+        _flush_folder(path.parent)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise  # not of the file: a device's error that comes to light when its tensors are copied
         temporary.unlink(missing_ok=True)
         link.unlink(missing_ok=True)
-        full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else str(error)
+        # torch hides what the file system said behind a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else str(error).splitlines()[0]
         raise CheckpointError(
             f"{path}: cannot write the checkpoint of epoch {checkpoint.epoch}: {reason}; earlier ones are untouched"
         ) from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes renames in a folder survive a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -4,42 +4,20 @@ It knows a pipeline only as an iterable of batches. All randomness is in the pla
 that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from epoch e + 1 on.
 """
 
+import json
 import math
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import DivergedError
 from mixmo_fast.evaluation.evaluate import evaluate
-from mixmo_fast.training.checkpoint import Checkpoint, save_checkpoint
+from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, save_checkpoint
 from mixmo_fast.training.progress import RunProgress
 from mixmo_fast.training.runlog import Row, RunLog, best_row
 from mixmo_fast.training.schedule import learning_rate
 from mixmo_fast.training.step import StepTotals, TrainingStep
-
-
-@dataclass(frozen=True)
-class CheckpointPaths:
-    """Where a run folder keeps its checkpoints."""
-
-    folder: Path
-
-    @property
-    def last(self) -> Path:
-        """Of the latest epoch."""
-        return self.folder / "checkpoints" / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """Of the epoch with the best test top-1 so far."""
-        return self.folder / "checkpoints" / "best.pt"
-
-    def epoch(self, epoch: int) -> Path:
-        """Of one of the epochs that are kept."""
-        return self.folder / "checkpoints" / f"epoch_{epoch:04d}.pt"
 
 
 def train(
@@ -63,16 +41,14 @@ def train(
         first_epoch: From 1.
 
     Raises:
-        MixmoError: When the loss is no longer finite, naming the last good checkpoint; or the disk is full.
+        DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
+        MixmoError: When something cannot be written.
     """
     paths = CheckpointPaths(log.folder)
     for epoch in range(first_epoch, config.schedule.epochs + 1):
         totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
         if not math.isfinite(totals.loss):
-            raise MixmoError(
-                f"the loss of epoch {epoch} is {totals.loss}: training diverged. The last good checkpoint is "
-                f"{paths.last if paths.last.is_file() else 'none'}; try a lower optimizer.lr"
-            )
+            raise _diverged(f"the loss of epoch {epoch} is {totals.loss}", paths)
         row: Row = {
             "epoch": epoch,
             "learning_rate": rate,
@@ -83,13 +59,16 @@ def train(
         }
         if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
             started = time.perf_counter()
-            row |= evaluate(step.network, test, step.precision.autocast).as_dict()
+            try:
+                row |= evaluate(step.network, test, step.precision.autocast).as_dict()
+            except DivergedError as error:
+                raise _diverged(f"after epoch {epoch} {error}", paths) from error
             row["test_seconds"] = time.perf_counter() - started
         log.append(row)
         aliases = [paths.best] if best_row(log.history) is row else []
         if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
             aliases.append(paths.epoch(epoch))
-        save_checkpoint(_checkpoint(config, step, epoch), paths.last, aliases)
+        save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
         progress.epoch(epoch, totals.loss, row.get("top1"), row["rows_per_second"])
 
 
@@ -110,17 +89,26 @@ def _train_epoch(
     return totals, time.perf_counter() - started, rate
 
 
-def _checkpoint(config: Config, step: TrainingStep, epoch: int) -> Checkpoint:
+def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> Checkpoint:
     return Checkpoint(
         epoch=epoch,
         config=to_yaml(config),
         network=step.network.state_dict(),
         optimizer=step.optimizer.state_dict(),
         scaler=step.scaler.state_dict(),
+        history=json.dumps(log.history),
+    )
+
+
+def _diverged(what: str, paths: CheckpointPaths) -> DivergedError:
+    good = paths.last if paths.last.is_file() else "none"
+    return DivergedError(
+        f"{what}: training diverged. The last good checkpoint is {good}; try a lower optimizer.lr or a longer warm-up"
     )
 
 
 def resume(checkpoint: Checkpoint, step: TrainingStep) -> None:
     """Puts optimiser and scaler into a checkpoint's state; the network was loaded before."""
     step.optimizer.load_state_dict(checkpoint.optimizer)
-    step.scaler.load_state_dict(checkpoint.scaler)
+    if checkpoint.scaler and step.scaler.is_enabled():  # the precision may have changed in between
+        step.scaler.load_state_dict(checkpoint.scaler)

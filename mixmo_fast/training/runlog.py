@@ -1,7 +1,7 @@
 """What a run leaves on disk besides checkpoints: configuration, environment, metrics, TensorBoard events, summary.
 
-`metrics.jsonl` is the truth: one object an epoch, appended before the epoch's checkpoint is written. A run that
-resumes at epoch e drops the lines from e on and writes them again. `metrics.csv` is the same as a table.
+`metrics.jsonl` has one object an epoch; `metrics.csv` is the same as a table. The checkpoint holds the same rows, so a
+run that resumes at epoch e writes both files anew with what the checkpoint knows, and goes on from there.
 """
 
 import csv
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from mixmo_fast import __version__
-from mixmo_fast.errors import CheckpointError
+from mixmo_fast.errors import MixmoError
 
 Row = dict[str, Any]
 
@@ -25,14 +25,17 @@ _RECORDED_PACKAGES = ("numpy", "numba", "scipy", "scikit-learn")
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small text file atomically.
+    """Replaces a small text file atomically; what is no regular file (a pipe, a link) is written to as it is.
 
     Raises:
-        CheckpointError: When it cannot be written; the old file is untouched.
+        MixmoError: When it cannot be written; the old file is untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            path.write_text(text, encoding="utf-8")
+            return
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
@@ -40,7 +43,7 @@ def write_text(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError(f"{path}: cannot write: {error.strerror or error}") from error
+        raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 def versions() -> dict[str, str]:
@@ -70,17 +73,23 @@ class RunLog:
     """The text files and events of one run folder.
 
     Args:
-        folder: The run folder, created if it is missing.
-        from_epoch: First epoch that will be written (from 1); what earlier attempts wrote from it on is dropped.
+        folder: The run folder.
+        history: The epochs so far, oldest first; what the files hold beyond them is dropped.
     """
 
-    def __init__(self, folder: Path, from_epoch: int):
+    def __init__(self, folder: Path, history: list[Row]):
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self.folder = folder
-        self.history: list[Row] = [row for row in read_history(folder) if row["epoch"] < from_epoch]
+        self.history = history
         write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=from_epoch)
+        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=len(history) + 1)
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events.close()
 
     def append(self, row: Row) -> None:
         """Records an epoch; `row["epoch"]` is its number, scalars go to TensorBoard."""
@@ -91,30 +100,17 @@ class RunLog:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise CheckpointError(f"{self.folder / 'metrics.jsonl'}: cannot write: {error.strerror}") from error
+            raise MixmoError(f"{self.folder / 'metrics.jsonl'}: cannot write: {error.strerror}") from error
         write_text(self.folder / "metrics.csv", _as_csv(self.history))
         for name, value in row.items():
             if isinstance(value, int | float) and name != "epoch":
                 self._events.add_scalar(name, value, row["epoch"])
         self._events.flush()
 
-    def close(self) -> None:
-        """Closes the events file."""
-        self._events.close()
-
 
 def read_history(folder: Path) -> list[Row]:
-    """The rows of `metrics.jsonl`, oldest first; a last line cut short by a crash is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows
+    """The rows of a run folder's `metrics.jsonl`, oldest first."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -2,16 +2,18 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from mixmo_fast.config.schema import Config
+from mixmo_fast.evaluation.metrics import Scores
 from mixmo_fast.training.runlog import Row, best_row, versions
 
 _SPEED = {
     "rows_per_second": "network input rows per second of training, evaluation excluded; median over the epochs",
-    "images_per_second": "images read and augmented per second: rows_per_second x members, and MSDA partners",
+    "images_per_second": "images read and augmented per second: rows_per_second x members x (1 + msda.prob)",
 }
-_NOT_SCORES = ("epoch", "learning_rate", "train_loss", "train_top1", "train_seconds", "test_seconds", "rows_per_second")
+_SCORES = tuple(field.name for field in fields(Scores))
 
 
 def summarise(
@@ -54,4 +56,4 @@ def summarise(
 
 
 def _scores(row: Mapping[str, Any]) -> Row:
-    return {name: value for name, value in row.items() if name not in _NOT_SCORES}
+    return {name: row[name] for name in _SCORES}

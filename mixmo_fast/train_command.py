@@ -1,0 +1,181 @@
+"""`mixmo-fast train`: from a configuration file to a run folder; a run that stopped goes on where it was."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mixmo_fast import build
+from mixmo_fast.batch import Batch, TrainingBatches
+from mixmo_fast.config.load import load_config, parse_config, to_yaml
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.training.loop import resume, train
+from mixmo_fast.training.progress import RunProgress, duration
+from mixmo_fast.training.runlog import RunLog, environment, write_text
+from mixmo_fast.training.step import TrainingStep, choose_precision, make_optimizer
+from mixmo_fast.training.summary import summarise
+
+# Sections that decide what a run computes; the others may change between its attempts.
+_SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
+_STEPS_LOOKED_AT = 8
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What `mixmo-fast train` was asked for.
+
+    Attributes:
+        config: The configuration file; its name names the run.
+        data: Folder of data sets.
+        runs: Folder of run folders.
+        pipeline: How pixels reach the device.
+        device: `auto`, `cuda` or `cpu`.
+        seed: Instead of the configuration's.
+        from_scratch: Whether to forget an earlier run of that name.
+        overrides: `key=value` each.
+    """
+
+    config: Path
+    data: Path
+    runs: Path
+    pipeline: str = "resident"
+    device: str = "auto"
+    seed: int | None = None
+    from_scratch: bool = False
+    overrides: Sequence[str] = ()
+
+
+def train_run(options: TrainOptions, console: Console) -> Path:
+    """Trains a configuration, or continues it, and returns its run folder.
+
+    Raises:
+        MixmoError: On anything a user can mend; what the folder held before is then untouched.
+    """
+    seed = [] if options.seed is None else [f"seed={options.seed}"]
+    config = load_config(options.config, [*options.overrides, *seed])
+    build.check_pipeline(options.pipeline)
+    device = build.choose_device(options.device)
+    precision = choose_precision(config.step.precision, device)
+    name = options.config.stem
+    folder = options.runs / name
+    paths = CheckpointPaths(folder)
+    checkpoint = None if options.from_scratch else _latest_checkpoint(config, paths)
+    if checkpoint and checkpoint.epoch >= config.schedule.epochs and (folder / "summary.json").is_file():
+        _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
+        _say(console, _in_a_sentence(json.loads((folder / "summary.json").read_text()), folder))
+        return folder
+    dataset = build.ensure_dataset(config.data.dataset, options.data, lambda line: _say(console, line))
+    network = build.make_network(config, dataset.classes)
+    if checkpoint:
+        load_network(network, checkpoint.network, paths.last)
+    batches = build.make_training_batches(config, dataset, network.stem_stride, options.pipeline, device, precision)
+    test = build.make_test_batches(dataset, config.evaluation.rows, device, precision)
+    network.to(device)
+    step = TrainingStep(network, make_optimizer(network, config.optimizer), precision, config)
+    if checkpoint:
+        resume(checkpoint, step)
+    where = environment(device)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    members = "one member" if config.network.members == 1 else f"{config.network.members} members"
+    _say(
+        console,
+        f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
+        f"{config.batch.rows} rows an epoch, {where['device']}, {precision.name}",
+    )
+    if checkpoint:
+        _say(console, f"{folder} holds {checkpoint.epoch} epochs: continuing")
+    from mixmo_fast.evaluation.plots import plot_batch, plot_learning_curves  # matplotlib takes a second to import
+
+    _prepare(folder, options.from_scratch)
+    write_text(folder / "config.yaml", to_yaml(config))
+    write_text(folder / "environment.json", json.dumps(where | {"command": sys.argv}, indent=1) + "\n")
+    if not checkpoint:
+        # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
+        plot_batch(
+            _first_batch_worth_a_look(batches),
+            network.stem_stride,
+            (dataset.mean, dataset.std),
+            dataset.class_names or tuple(str(label) for label in range(dataset.classes)),
+            folder / "first_batch.png",
+        )
+    first_epoch = checkpoint.epoch + 1 if checkpoint else 1
+    progress = RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
+    with RunLog(folder, json.loads(checkpoint.history) if checkpoint else []) as log, progress:
+        train(config, step, batches, test, log, progress, first_epoch)
+    summary = summarise(name, config, log.history, where["device"], options.pipeline, precision.name)
+    plot_learning_curves(log.history, name, folder / "learning_curves.png")
+    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    _say(console, _in_a_sentence(summary, folder))
+    return folder
+
+
+def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | None:
+    """The checkpoint to go on from, of the same science; None for a new run.
+
+    That is `last`; where it is missing (the process died before it had a first one, or a person removed it), the
+    newest of the others, each of which is a whole state, too.
+    """
+    if paths.last.exists():
+        try:
+            checkpoint = load_checkpoint(paths.last)
+        except CheckpointError as error:
+            others = [path.name for path in paths.all() if path != paths.last]
+            rather = f"remove it to continue from the newest of {', '.join(others)}, or use" if others else "use"
+            raise CheckpointError(f"{error}; {rather} --from-scratch") from error
+    else:
+        found = [load_checkpoint(path) for path in paths.all()]
+        checkpoint = max(found, key=lambda one: one.epoch, default=None)
+    if checkpoint is None:
+        return None
+    kept = parse_config(checkpoint.config, str(paths.folder))
+    for section in _SCIENCE:
+        if getattr(config, section) != getattr(kept, section):
+            raise ConfigError(
+                f"{paths.folder} holds a run with other settings ({section}: it has {_inline(getattr(kept, section))}, "
+                f"now {_inline(getattr(config, section))}); use another --runs, or --from-scratch to start it again"
+            )
+    return checkpoint
+
+
+def _inline(section: object) -> str:
+    if hasattr(section, "model_dump"):
+        return "{" + ", ".join(f"{key}: {value}" for key, value in section.model_dump().items()) + "}"
+    return str(section)
+
+
+def _prepare(folder: Path, from_scratch: bool) -> None:
+    """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if from_scratch:
+            for pattern in ("checkpoints/*.pt", "tensorboard/events.*", "metrics.*", "summary.json", "*.png"):
+                for path in folder.glob(pattern):
+                    path.unlink()
+    except OSError as error:
+        raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
+
+
+def _first_batch_worth_a_look(batches: TrainingBatches) -> Batch:
+    """The first step's batch, or that of the first step soon after that mixes patches."""
+    for _, batch in zip(range(_STEPS_LOOKED_AT), batches.epoch(1), strict=False):
+        if batch.feature_box.any():
+            return batch
+    return next(batches.epoch(1))
+
+
+def _in_a_sentence(summary: dict, folder: Path) -> str:
+    last, best = summary["last"], summary["best_on_test"]
+    return (
+        f"test top-1 {100 * last['top1']:.2f} % after the last epoch ({100 * best['top1']:.2f} % after epoch "
+        f"{best['epoch']}, the best on test), NLL {last['nll']:.3f}, ECE {last['ece']:.3f}; trained in "
+        f"{duration(summary['train_seconds'])} at {summary['rows_per_second']:,.0f} rows/s. Everything is in {folder}"
+    )
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
