@@ -6,6 +6,7 @@ import torch
 
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from pipelines import kernels
 from pipelines.assemble import assemble, assemble_pixels, normalisation_table, plan_to_device
 from pipelines.resident import STEPS_PER_BLOCK, ResidentEvaluation, ResidentTraining
 
@@ -124,6 +125,21 @@ def test_evaluation_shows_every_image_once_normalised_only():
     expected = ((IMAGES / 255 - np.array(MEAN)) / np.array(STD)).astype(np.float32)
     np.testing.assert_array_equal(images, expected)
     np.testing.assert_array_equal(torch.cat([labels for _, labels in batches]).numpy(), LABELS)
+
+
+def test_kernels_are_compiled_where_no_machine_code_can_be_kept(monkeypatch):
+    """A read-only installation of a user without a home: numba finds no folder for its cache."""
+    njit = kernels.numba.njit
+
+    def no_cache(*arguments, cache=False, **options):
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*arguments, **options)
+
+    monkeypatch.setattr(kernels.numba, "njit", no_cache)
+    out = np.empty((2, 12, 16, 3), dtype=np.float32)
+    kernels._compiled(kernels.normalise_rows.py_func)(IMAGES[:2], TABLE, out)
+    np.testing.assert_array_equal(out, np.stack([TABLE[channel][IMAGES[:2, ..., channel]] for channel in range(3)], -1))
 
 
 @pytest.mark.slow

@@ -24,6 +24,8 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class Precision:
     """The number format of convolutions and matrix products; weights, statistics and loss stay float32.
 
+    On a GPU, torch computes float32 convolutions in TF32 unless `torch.backends.cudnn.allow_tf32` is turned off.
+
     Attributes:
         name: `fp32`, `bf16` or `fp16`.
         device_type: `cpu` or `cuda`.
