@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from mixmo_fast import build
@@ -14,10 +15,11 @@ from mixmo_fast.config.load import load_config, parse_config, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import resume, train
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment, write_text
-from mixmo_fast.training.step import TrainingStep, choose_precision, make_optimizer
+from mixmo_fast.training.step import Precision, TrainingStep, choose_precision, make_optimizer
 from mixmo_fast.training.summary import summarise
 
 # Sections that decide what a run computes; the others may change between its attempts.
@@ -61,14 +63,23 @@ def train_run(options: TrainOptions, console: Console) -> Path:
     build.check_pipeline(options.pipeline)
     device = build.choose_device(options.device)
     precision = choose_precision(config.step.precision, device)
+    folder = options.runs / options.config.stem
+    with hold(folder):
+        _train(options, config, device, precision, folder, console)
+    return folder
+
+
+def _train(
+    options: TrainOptions, config: Config, device: torch.device, precision: Precision, folder: Path, console: Console
+) -> None:
+    """`train_run`, once it is clear what is asked for and the run folder is ours."""
     name = options.config.stem
-    folder = options.runs / name
     paths = CheckpointPaths(folder)
     checkpoint = None if options.from_scratch else _latest_checkpoint(config, paths)
     if checkpoint and checkpoint.epoch >= config.schedule.epochs and (folder / "summary.json").is_file():
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
         _say(console, _in_a_sentence(json.loads((folder / "summary.json").read_text()), folder))
-        return folder
+        return
     dataset = build.ensure_dataset(config.data.dataset, options.data, lambda line: _say(console, line))
     network = build.make_network(config, dataset.classes)
     if checkpoint:
@@ -111,7 +122,6 @@ def train_run(options: TrainOptions, console: Console) -> Path:
     plot_learning_curves(log.history, name, folder / "learning_curves.png")
     write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
     _say(console, _in_a_sentence(summary, folder))
-    return folder
 
 
 def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from lab import Lab
 
 from pipelines.convert import convert
 
@@ -13,3 +14,16 @@ def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     convert("digits", folder, notify=lambda _: None)
     return folder
+
+
+@pytest.fixture
+def lab(tmp_path, digits) -> Lab:
+    return Lab(tmp_path, digits)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, digits) -> Lab:
+    """A finished run that tests only look at."""
+    place = Lab(tmp_path_factory.mktemp("trained"), digits)
+    place.train()
+    return place
