@@ -95,10 +95,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
         temporary.replace(path)
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "write" not in str(error):
-            raise  # not of the file: a device's error that comes to light when its tensors are copied
         temporary.unlink(missing_ok=True)
         link.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise  # not of the file: a device's error that comes to light when its tensors are copied
         # torch hides what the file system said behind a RuntimeError of its own.
         cause = error if isinstance(error, OSError) else error.__context__
         full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
