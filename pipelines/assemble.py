@@ -83,7 +83,7 @@ def assemble_pixels(
     x = torch.where(flip[..., None] == 1, width - 1 - x, x)
     y_BMPH = torch.arange(height, device=images.device) + offset[..., :1] - padding
     x_BMPW = x + offset[..., 1:] - padding
-    inside_BMPHW = (_within(y_BMPH, height))[..., :, None] & (_within(x_BMPW, width))[..., None, :]
+    inside_BMPHW = _within(y_BMPH, height)[..., :, None] & (_within(x_BMPW, width))[..., None, :]
     bytes_BMPHWC = images[
         index.long()[..., None, None],
         y_BMPH.clamp(0, height - 1)[..., :, None],
