@@ -6,6 +6,7 @@ ever deleted. Legend: N images, H W pixels, C channels.
 """
 
 import contextlib
+import dataclasses
 import errno
 import hashlib
 import os
@@ -34,6 +35,7 @@ from pipelines.store import (
     images_name,
     labels_name,
     open_dataset,
+    read_manifest,
     write_manifest,
 )
 
@@ -100,12 +102,15 @@ def convert(
             # Made before the originals are read, so that an unwritable folder is found at once.
             originals = read_original(info, source, data_dir, verify, notify, progress)
             _write_folder(info, originals, temporary, progress)
+            # Read before the move: afterwards another conversion may be swapping the folder at this very moment.
+            written = dataclasses.replace(read_manifest(temporary / MANIFEST, data_dir, name), folder=data_dir / name)
             already = not _move_into_place(temporary, target, force)
         finally:
             _remove_ours(temporary)
     except OSError as error:
         raise _disk_error(error, info, data_dir) from error
-    return ConvertResult(open_dataset(data_dir, name), already, time.perf_counter() - start)
+    dataset = open_dataset(data_dir, name) if already else written
+    return ConvertResult(dataset, already, time.perf_counter() - start)
 
 
 def _write_folder(info: DatasetInfo, originals: OriginalImages, folder: Path, progress: Progress | None) -> None:

@@ -172,7 +172,7 @@ def open_dataset(data_dir: Path, name: str, check: Literal["size", "sha256"] = "
     path = folder / MANIFEST
     if not folder.exists():
         raise DataError(f"{name} is not in {data_dir}: run `{convert_command(data_dir, name)}`")
-    dataset = _read_manifest(path, data_dir, name)
+    dataset = read_manifest(path, data_dir, name)
     for record in dataset.files:
         _check_file(folder / record.name, record, check, mend(data_dir, name))
     return dataset
@@ -188,7 +188,8 @@ def mend(data_dir: Path, name: str) -> str:
     return f"run `{convert_command(data_dir, name)} --force`"
 
 
-def _read_manifest(path: Path, data_dir: Path, name: str) -> Dataset:
+def read_manifest(path: Path, data_dir: Path, name: str) -> Dataset:
+    """The checked content of one `dataset.json`; a `DataError` names it and the command that mends it."""
     remedy = mend(data_dir, name)
     try:
         content = path.read_bytes()
