@@ -17,7 +17,8 @@ class Batch:
     Attributes:
         images: compute dtype (B, M * C, H, W), channels_last, normalised; member m reads channels C*m to C*m + C - 1.
         feature_box: int32 (B, 4), (y0, y1, x0, x1) half open on the map behind the encoders.
-        feature_values: float32 (B, M, 2), each member's manifold mask inside and outside that box.
+        feature_pattern: uint8 (B, c, h, w), in place of that box where c > 0; see `mixmo_fast.mixing.patterns`.
+        feature_values: float32 (B, M, 2), each member's manifold mask inside and outside of it.
         labels: int64 (B, M, P), class of the image and of its partner.
         share: float32 (B, M), the image's share of the label; the partner has the rest.
         weight: float32 (B, M), weight of each member's loss.
@@ -25,6 +26,7 @@ class Batch:
 
     images: Tensor
     feature_box: Tensor
+    feature_pattern: Tensor
     feature_values: Tensor
     labels: Tensor
     share: Tensor
@@ -41,6 +43,10 @@ class TrainingBatches(Protocol):
 
         A batch is valid until the next one is asked for; whoever keeps one copies it.
         """
+        ...
+
+    def close(self) -> None:
+        """Ends threads and processes and frees what is open; no more batches after that."""
         ...
 
 

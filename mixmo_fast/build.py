@@ -4,6 +4,7 @@ Shapes: M members, K classes, h w pixels of the map behind the encoders.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,18 +13,44 @@ from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.networks import preact_resnet, wide_resnet
 from mixmo_fast.networks.multi import MultiMemberNetwork
-from mixmo_fast.networks.preact_resnet import preact_resnet18
-from mixmo_fast.networks.wide_resnet import wide_resnet
 from mixmo_fast.training.step import Precision
 from pipelines.assemble import normalisation_table
-from pipelines.catalog import dataset_info
+from pipelines.catalog import DatasetInfo, dataset_info
 from pipelines.convert import convert
 from pipelines.resident import ResidentEvaluation, ResidentTraining
 from pipelines.sources import find_original
 from pipelines.store import Dataset, open_dataset
 
-PIPELINES = ("resident",)
+PIPELINES = ("resident", "ffcv", "dali", "reference")
+CACHES = ("os", "process")
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How pixels reach the device; none of it changes a batch.
+
+    Attributes:
+        name: One of `PIPELINES`.
+        workers: Processes (`reference`) or threads (`ffcv`, `dali`); None means as many as there are cores.
+        cache: Who keeps the pages of FFCV's file in memory: the operating system (`os`), for files that fit, or FFCV
+            itself (`process`), which reads ahead by the plan.
+
+    Raises:
+        ConfigError: For another name, cache, or number.
+    """
+
+    name: str = "resident"
+    workers: int | None = None
+    cache: str = "os"
+
+    def __post_init__(self):
+        check_pipeline(self.name)
+        if self.cache not in CACHES:
+            raise ConfigError(f"--cache: found {self.cache!r}, allowed are {' and '.join(CACHES)}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers: found {self.workers}, allowed: a whole number at least 1")
 
 
 def choose_device(name: str) -> torch.device:
@@ -39,14 +66,14 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def check_pipeline(name: str) -> None:
+def check_pipeline(name: str, option: str = "--pipeline") -> None:
     """Refuses a name that is not a pipeline's.
 
     Raises:
         ConfigError: With the names there are.
     """
     if name not in PIPELINES:
-        raise ConfigError(f"--pipeline: found {name!r}, allowed is {', '.join(PIPELINES)}")
+        raise ConfigError(f"{option}: found {name!r}, allowed are {', '.join(PIPELINES)}")
 
 
 def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> Dataset:
@@ -69,11 +96,11 @@ def make_network(config: Config, classes: int) -> MultiMemberNetwork:
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
         torch.manual_seed(config.seed)
         if settings.kind == "wide_resnet":
-            return wide_resnet(settings.depth, settings.width, settings.members, classes)
-        return preact_resnet18(settings.width, settings.members, classes)
+            return wide_resnet.wide_resnet(settings.depth, settings.width, settings.members, classes)
+        return preact_resnet.preact_resnet18(settings.width, settings.members, classes)
 
 
-def make_recipe(config: Config, dataset: Dataset, stem_stride: int) -> Recipe:
+def make_recipe(config: Config, dataset: Dataset | DatasetInfo) -> Recipe:
     """What the plans are drawn from.
 
     Raises:
@@ -81,6 +108,7 @@ def make_recipe(config: Config, dataset: Dataset, stem_stride: int) -> Recipe:
     """
     data, batch = config.data, config.batch
     size = (dataset.height, dataset.width)
+    stem = wide_resnet if config.network.kind == "wide_resnet" else preact_resnet
     if dataset.train_images * batch.repetitions < batch.rows:
         raise ConfigError(
             f"batch.rows: {batch.rows} rows are more than {dataset.train_images} training images of {dataset.name} "
@@ -92,7 +120,8 @@ def make_recipe(config: Config, dataset: Dataset, stem_stride: int) -> Recipe:
         repetitions=batch.repetitions,
         members=config.network.members,
         image_size=size,
-        map_size=(size[0] // stem_stride, size[1] // stem_stride),
+        map_size=(size[0] // stem.STEM_STRIDE, size[1] // stem.STEM_STRIDE),
+        map_channels=stem.STEM_WIDTH,
         crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
         flip=dataset.flip if data.flip is None else data.flip,
         epochs=config.schedule.epochs,
@@ -103,18 +132,31 @@ def make_recipe(config: Config, dataset: Dataset, stem_stride: int) -> Recipe:
 
 
 def make_training_batches(
-    config: Config, dataset: Dataset, stem_stride: int, pipeline: str, device: torch.device, precision: Precision
+    config: Config, dataset: Dataset, pipeline: PipelineOptions, device: torch.device, precision: Precision
 ) -> TrainingBatches:
     """The training pipeline of that name.
 
     Raises:
-        ConfigError: For a name that is not a pipeline, or a data set too small for one step.
+        ConfigError: For a data set too small for one step.
+        DataError: For a damaged data set, or a pipeline whose library is not installed.
     """
-    check_pipeline(pipeline)
-    recipe = make_recipe(config, dataset, stem_stride)
-    table = normalisation_table(dataset.mean, dataset.std)
+    recipe, dtype = make_recipe(config, dataset), precision.image_dtype
+    if pipeline.name == "ffcv":
+        from pipelines.ffcv_loader import FfcvTraining
+
+        return FfcvTraining(dataset, recipe, config.seed, device, dtype, pipeline.workers, pipeline.cache)
+    if pipeline.name == "dali":
+        from pipelines.dali_loader import DaliTraining
+
+        return DaliTraining(dataset, recipe, config.seed, device, dtype, pipeline.workers)
     images, labels = dataset.load_images("train"), dataset.load_labels("train")
-    return ResidentTraining(images, labels, table, recipe, config.seed, device, precision.image_dtype)
+    if pipeline.name == "reference":
+        from pipelines.reference import ReferenceTraining
+
+        statistics = (dataset.mean, dataset.std)
+        return ReferenceTraining(images, labels, *statistics, recipe, config.seed, device, dtype, pipeline.workers)
+    table = normalisation_table(dataset.mean, dataset.std)
+    return ResidentTraining(images, labels, table, recipe, config.seed, device, dtype)
 
 
 def make_test_batches(dataset: Dataset, rows: int, device: torch.device, precision: Precision) -> EvaluationBatches:

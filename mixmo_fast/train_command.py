@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,10 +11,10 @@ import torch
 from rich.console import Console
 
 from mixmo_fast import build
-from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.load import load_config, parse_config, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.preview_command import draw_step
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
 from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import resume, train
@@ -24,7 +25,6 @@ from mixmo_fast.training.summary import summarise
 
 # Sections that decide what a run computes; the others may change between its attempts.
 _SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
-_STEPS_LOOKED_AT = 8
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class TrainOptions:
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
+        workers: See `mixmo_fast.build.PipelineOptions`.
+        cache: See there, too.
         device: `auto`, `cuda` or `cpu`.
         seed: Instead of the configuration's.
         from_scratch: Whether to forget an earlier run of that name.
@@ -46,6 +48,8 @@ class TrainOptions:
     data: Path
     runs: Path
     pipeline: str = "resident"
+    workers: int | None = None
+    cache: str = "os"
     device: str = "auto"
     seed: int | None = None
     from_scratch: bool = False
@@ -60,17 +64,23 @@ def train_run(options: TrainOptions, console: Console) -> Path:
     """
     seed = [] if options.seed is None else [f"seed={options.seed}"]
     config = load_config(options.config, [*options.overrides, *seed])
-    build.check_pipeline(options.pipeline)
+    pipeline = build.PipelineOptions(options.pipeline, options.workers, options.cache)
     device = build.choose_device(options.device)
     precision = choose_precision(config.step.precision, device)
     folder = options.runs / options.config.stem
     with hold(folder):
-        _train(options, config, device, precision, folder, console)
+        _train(options, config, pipeline, device, precision, folder, console)
     return folder
 
 
 def _train(
-    options: TrainOptions, config: Config, device: torch.device, precision: Precision, folder: Path, console: Console
+    options: TrainOptions,
+    config: Config,
+    pipeline: build.PipelineOptions,
+    device: torch.device,
+    precision: Precision,
+    folder: Path,
+    console: Console,
 ) -> None:
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
     name = options.config.stem
@@ -84,7 +94,7 @@ def _train(
     network = build.make_network(config, dataset.classes)
     if checkpoint:
         load_network(network, checkpoint.network, paths.last)
-    batches = build.make_training_batches(config, dataset, network.stem_stride, options.pipeline, device, precision)
+    batches = build.make_training_batches(config, dataset, pipeline, device, precision)
     test = build.make_test_batches(dataset, config.evaluation.rows, device, precision)
     network.to(device)
     step = TrainingStep(network, make_optimizer(network, config.optimizer), precision, config)
@@ -100,23 +110,18 @@ def _train(
     )
     if checkpoint:
         _say(console, f"{folder} holds {checkpoint.epoch} epochs: continuing")
-    from mixmo_fast.evaluation.plots import plot_batch, plot_learning_curves  # matplotlib takes a second to import
+    from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
 
     _prepare(folder, options.from_scratch)
     write_text(folder / "config.yaml", to_yaml(config))
     write_text(folder / "environment.json", json.dumps(where | {"command": sys.argv}, indent=1) + "\n")
     if not checkpoint:
         # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-        plot_batch(
-            _first_batch_worth_a_look(batches),
-            network.stem_stride,
-            (dataset.mean, dataset.std),
-            dataset.class_names or tuple(str(label) for label in range(dataset.classes)),
-            folder / "first_batch.png",
-        )
+        draw_step(name, config, dataset, batches, folder / "first_batch.png")
     first_epoch = checkpoint.epoch + 1 if checkpoint else 1
     progress = RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
-    with RunLog(folder, json.loads(checkpoint.history) if checkpoint else []) as log, progress:
+    history = json.loads(checkpoint.history) if checkpoint else []
+    with RunLog(folder, history) as log, progress, closing(batches):
         train(config, step, batches, test, log, progress, first_epoch)
     summary = summarise(name, config, log.history, where["device"], options.pipeline, precision.name)
     plot_learning_curves(log.history, name, folder / "learning_curves.png")
@@ -168,14 +173,6 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
                     path.unlink()
     except OSError as error:
         raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
-
-
-def _first_batch_worth_a_look(batches: TrainingBatches) -> Batch:
-    """The first step's batch, or that of the first step soon after that mixes patches."""
-    for _, batch in zip(range(_STEPS_LOOKED_AT), batches.epoch(1), strict=False):
-        if batch.feature_box.any():
-            return batch
-    return next(batches.epoch(1))
 
 
 def _in_a_sentence(summary: dict, folder: Path) -> str:

@@ -1,14 +1,13 @@
 """Plan + uint8 images -> batch, in plain torch: the readable twin of every fast kernel, itself compiled on CUDA.
 
 The arithmetic that all twins share, so that they can agree to the last bit: a byte becomes a float32 by a table
-(`normalisation_table`, one rounding), a pixel outside the image is byte 0, and a mixed pixel is
+(`normalisation_table`), a pixel outside the image is byte 0, and a mixed pixel is
 mask * image + (1 - mask) * partner with each product and the sum rounded to float32.
 
 Shapes: N images of the data set, B rows, M members, P = 2 (image, partner), C channels, H W pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -20,20 +19,10 @@ from mixmo_fast.mixing.plan import StepPlan
 
 
 def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
-    """(byte / 255 - mean) / std for each channel and byte, computed in float64: float32 (C, 256)."""
-    byte = np.arange(256, dtype=np.float64) / 255
-    return ((byte - np.asarray(mean)[:, None]) / np.asarray(std)[:, None]).astype(np.float32)
-
-
-def plan_to_device(plan: StepPlan, device: torch.device) -> StepPlan:
-    """The same plan (or block of plans) with tensors on `device` instead of arrays.
-
-    To a GPU the copies are asynchronous, from pinned memory.
-    """
-    tensors = [torch.from_numpy(np.ascontiguousarray(getattr(plan, field.name))) for field in fields(plan)]
-    if device.type == "cuda":
-        tensors = [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
-    return StepPlan(*tensors)
+    """What torchvision's ToTensor and Normalize make of each channel's byte, to the last bit: float32 (C, 256)."""
+    byte = np.arange(256, dtype=np.float32) / np.float32(255)
+    mean, std = (np.asarray(values, dtype=np.float32)[:, None] for values in (mean, std))
+    return (byte - mean) / std
 
 
 def assemble(images: Tensor, labels: Tensor, table: Tensor, plan: StepPlan, padding: int, dtype: torch.dtype) -> Batch:
@@ -48,18 +37,20 @@ def assemble(images: Tensor, labels: Tensor, table: Tensor, plan: StepPlan, padd
         dtype: Of the result; mixing itself is done in float32.
     """
     pixels = assemble_pixels(
-        images, table, plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_values, padding, dtype
+        *(images, table, plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values),
+        *(padding, dtype),
     )
-    return batch_of(plan, pixels, labels)
+    return batch_of(plan, pixels, labels[plan.index.long()])
 
 
 def batch_of(plan: StepPlan, pixels: Tensor, labels: Tensor) -> Batch:
-    """Puts pixels (B, H, W, M * C) and the plan's targets (as tensors) together."""
+    """Puts pixels (B, H, W, M * C), labels (B, M, P) and the plan's tensors together."""
     return Batch(
         images=pixels.permute(0, 3, 1, 2),
         feature_box=plan.feature_box,
+        feature_pattern=plan.feature_pattern,
         feature_values=plan.feature_values,
-        labels=labels[plan.index],
+        labels=labels,
         share=plan.share,
         weight=plan.weight,
     )
@@ -72,6 +63,7 @@ def assemble_pixels(
     offset: Tensor,
     flip: Tensor,
     box: Tensor,
+    pattern: Tensor,
     values: Tensor,
     padding: int,
     dtype: torch.dtype,
@@ -91,10 +83,12 @@ def assemble_pixels(
     ]
     bytes_BMPHWC = torch.where(inside_BMPHW[..., None], bytes_BMPHWC, 0)
     pixels_BMPHWC = table[torch.arange(channels, device=images.device), bytes_BMPHWC.long()]
-    mask_BMHW1 = render_masks(box.flatten(0, 1), values.flatten(0, 1)[:, None], height, width).view(
-        rows, members, height, width, 1
-    )
-    mixed_BMHWC = mask_BMHW1 * pixels_BMPHWC[:, :, 0] + (1 - mask_BMHW1) * pixels_BMPHWC[:, :, 1]
+    masks = render_masks(box.flatten(0, 1), values.flatten(0, 1)[:, None], height, width, pattern.flatten(0, 1))
+    if masks.ndim == 5:  # one value a channel
+        mask_BMHWC = masks.view(rows, members, 1, 1, channels)
+    else:
+        mask_BMHWC = masks.view(rows, members, height, width, 1)
+    mixed_BMHWC = mask_BMHWC * pixels_BMPHWC[:, :, 0] + (1 - mask_BMHWC) * pixels_BMPHWC[:, :, 1]
     return mixed_BMHWC.permute(0, 2, 3, 1, 4).reshape(rows, height, width, members * channels).to(dtype)
 
 

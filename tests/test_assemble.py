@@ -1,14 +1,19 @@
 """The kernels that make batches: the readable torch twin, numba's, and the obvious way with plain slicing."""
 
+from dataclasses import fields
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
+from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
-from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, MsdaMethod, Recipe
 from pipelines import kernels
-from pipelines.assemble import assemble, assemble_pixels, normalisation_table, plan_to_device
-from pipelines.resident import STEPS_PER_BLOCK, ResidentEvaluation, ResidentTraining
+from pipelines.assemble import assemble, assemble_pixels, normalisation_table
+from pipelines.plans import pack, steps_per_block, unpack
+from pipelines.resident import ResidentEvaluation, ResidentTraining
 
 MEAN, STD = (0.49, 0.48, 0.45), (0.2023, 0.1994, 0.201)
 CPU = torch.device("cpu")
@@ -38,6 +43,15 @@ def training(a_recipe: Recipe, seed: int = 5) -> ResidentTraining:
     return ResidentTraining(IMAGES, LABELS, TABLE, a_recipe, seed, CPU)
 
 
+def normalised(pixels: np.ndarray) -> np.ndarray:
+    """As torchvision does it, in float32 throughout."""
+    return (pixels.astype(np.float32) / np.float32(255) - np.float32(MEAN)) / np.float32(STD)
+
+
+def as_tensors(plan: StepPlan) -> StepPlan:
+    return unpack(pack(plan), plan)
+
+
 def obvious_batch(plan: StepPlan, padding: int) -> np.ndarray:
     """Pad, crop, flip, normalise, mix: one image after the other. (B, M * C, H, W) float32."""
     _, height, width, _ = IMAGES.shape
@@ -53,28 +67,33 @@ def obvious_batch(plan: StepPlan, padding: int) -> np.ndarray:
                 crop = padded[y : y + height, x : x + width]
                 if plan.flip[row, member, which]:
                     crop = crop[:, ::-1]
-                pair.append(((crop / 255 - np.array(MEAN)) / np.array(STD)).astype(np.float32))
+                pair.append(normalised(crop))
             y0, y1, x0, x1 = plan.pixel_box[row, member]
-            mask = np.full((height, width, 1), plan.pixel_values[row, member, 1])
-            mask[y0:y1, x0:x1] = plan.pixel_values[row, member, 0]
+            inside = np.zeros((height, width, 1), np.float32)
+            inside[y0:y1, x0:x1] = 1
+            if plan.pixel_pattern.shape[2]:
+                inside = (plan.pixel_pattern[row, member] / np.float32(128)).transpose(1, 2, 0)
+            values = plan.pixel_values[row, member]
+            mask = inside * values[0] + (1 - inside) * values[1]
             members.append((mask * pair[0] + (1 - mask) * pair[1]).transpose(2, 0, 1))
         rows.append(np.concatenate(members))
     return np.stack(rows)
 
 
-CASES = [(members, msda) for members in (1, 2, 3, 4) for msda in (None, "mixup", "cutmix")]
+METHODS = (None, *get_args(MsdaMethod))
+CASES = [(members, msda) for members in (1, 2, 3, 4) for msda in METHODS]
 
 
 @pytest.mark.parametrize(("members", "msda"), CASES)
 def test_the_resident_pipeline_equals_its_readable_twin_bit_for_bit(members, msda):
     a_recipe = recipe(members, msda)
     for step, batch in enumerate(training(a_recipe).epoch(2)):
-        plan = plan_to_device(draw_step_plan(a_recipe, 5, 2, step), CPU)
+        plan = as_tensors(draw_step_plan(a_recipe, 5, 2, step))
         twin = assemble(
             torch.from_numpy(IMAGES), torch.from_numpy(LABELS), torch.from_numpy(TABLE), plan, 3, torch.float32
         )
-        for name in ("images", "feature_box", "feature_values", "labels", "share", "weight"):
-            assert torch.equal(getattr(batch, name), getattr(twin, name)), name
+        for field in fields(Batch):
+            assert torch.equal(getattr(batch, field.name), getattr(twin, field.name)), field.name
         assert batch.images.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -85,7 +104,7 @@ def test_the_readable_twin_does_what_slicing_does(members, msda):
         torch.from_numpy(IMAGES),
         torch.from_numpy(LABELS),
         torch.from_numpy(TABLE),
-        plan_to_device(plan, CPU),
+        as_tensors(plan),
         3,
         torch.float32,
     )
@@ -96,18 +115,18 @@ def test_the_readable_twin_does_what_slicing_does(members, msda):
 @pytest.mark.parametrize("padding", [0, 3])
 def test_padding_is_black_before_normalisation(padding):
     batch = next(training(recipe(1, None, padding=padding)).epoch(1))
-    black = (-np.array(MEAN) / np.array(STD)).astype(np.float32)
+    black = normalised(np.zeros(3, np.uint8))
     border = (batch.images.permute(0, 2, 3, 1).numpy() == black).all(axis=-1).any()
     assert border == (padding > 0)
 
 
 def test_blocks_of_steps_make_no_difference():
     a_recipe = recipe(2, "cutmix", rows=2)
-    assert a_recipe.steps_per_epoch > STEPS_PER_BLOCK
-    batches = list(training(a_recipe).epoch(1))
-    assert len(batches) == a_recipe.steps_per_epoch
-    step = STEPS_PER_BLOCK + 1
-    np.testing.assert_array_equal(batches[step].images.numpy(), obvious_batch(draw_step_plan(a_recipe, 5, 1, step), 3))
+    assert a_recipe.steps_per_epoch > steps_per_block(2)
+    images = [batch.images.clone() for batch in training(a_recipe).epoch(1)]
+    assert len(images) == a_recipe.steps_per_epoch
+    step = steps_per_block(2) + 1
+    np.testing.assert_array_equal(images[step].numpy(), obvious_batch(draw_step_plan(a_recipe, 5, 1, step), 3))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -122,8 +141,7 @@ def test_evaluation_shows_every_image_once_normalised_only():
     batches = list(ResidentEvaluation(IMAGES, LABELS, TABLE, 25, CPU))
     assert [len(images) for images, _ in batches] == [25, 25, 10]
     images = torch.cat([images for images, _ in batches]).permute(0, 2, 3, 1).numpy()
-    expected = ((IMAGES / 255 - np.array(MEAN)) / np.array(STD)).astype(np.float32)
-    np.testing.assert_array_equal(images, expected)
+    np.testing.assert_array_equal(images, normalised(IMAGES))
     np.testing.assert_array_equal(torch.cat([labels for _, labels in batches]).numpy(), LABELS)
 
 
@@ -137,16 +155,16 @@ def test_kernels_are_compiled_where_no_machine_code_can_be_kept(monkeypatch):
         return njit(*arguments, **options)
 
     monkeypatch.setattr(kernels.numba, "njit", no_cache)
-    out = np.empty((2, 12, 16, 3), dtype=np.float32)
-    kernels._compiled(kernels.normalise_rows.py_func)(IMAGES[:2], TABLE, out)
-    np.testing.assert_array_equal(out, np.stack([TABLE[channel][IMAGES[:2, ..., channel]] for channel in range(3)], -1))
+    out = np.empty((2, 12, 48), dtype=np.float32)
+    kernels._compiled(kernels.normalise_rows.py_func)(IMAGES[:2].reshape(2, 12, 48), TABLE.reshape(-1), out)
+    np.testing.assert_array_equal(out.reshape(2, 12, 16, 3), normalised(IMAGES[:2]))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own, which change with its releases
 def test_the_compiled_twin_equals_the_eager_one():
     """What CUDA runs, here as the C++ that TorchInductor writes for a CPU."""
-    plan = plan_to_device(draw_step_plan(recipe(2, "mixup"), 5, 1, 0), CPU)
+    plan = as_tensors(draw_step_plan(recipe(2, "mixup"), 5, 1, 0))
     arguments = (
         torch.from_numpy(IMAGES),
         torch.from_numpy(TABLE),
@@ -154,6 +172,7 @@ def test_the_compiled_twin_equals_the_eager_one():
         plan.offset,
         plan.flip,
         plan.pixel_box,
+        plan.pixel_pattern,
         plan.pixel_values,
         3,
         torch.float32,

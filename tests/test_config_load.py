@@ -32,6 +32,11 @@ schedule: {epochs: 300, warmup_steps: 3128, milestones: {101: 0.1, 201: 1e-1}}
 """
 
 
+MIXING_METHODS = (
+    "linear, patch, cow, noise, patchuphard, patchupsoft, stackhorizontal, stackvertical, channel or stackchannel"
+)
+
+
 def complaint(text: str, *overrides: str) -> str:
     """The one line that is said about `text` from the file `run.yaml` after `overrides`."""
     with pytest.raises(ConfigError) as caught:
@@ -354,7 +359,7 @@ def test_any_value_at_all_gives_one_line_and_no_traceback(value):
             "members: 1",
             "mixing: found a section with network.members 1, allowed: null, or network.members 2 or more",
         ),
-        ("method: patch", "method: box", "mixing.method: found 'box', allowed: linear or patch"),
+        ("method: patch", "method: box", f"mixing.method: found 'box', allowed: {MIXING_METHODS}"),
         (
             "cifar100}",
             "CIFAR}",

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel, ValidationError
@@ -23,6 +24,7 @@ from mixmo_fast.config.schema import (
     allowed_in_words,
     known_keys,
 )
+from mixmo_fast.mixing import recipe
 
 SECTIONS = (
     (DataConfig, {"dataset": "cifar10"}),
@@ -148,19 +150,29 @@ def test_a_dataset_name_that_could_not_be_a_folder_is_refused(name):
         DataConfig(dataset=name)
 
 
-@pytest.mark.parametrize(("alias", "method"), [("mixup", "linear"), ("cutmix", "patch")])
+@pytest.mark.parametrize(
+    ("alias", "method"), [("mixup", "linear"), ("cutmix", "patch"), ("patchuphard2d", "patchuphard")]
+)
 def test_mixing_aliases_become_the_methods_own_names(alias, method):
     assert MixingConfig(method=alias) == MixingConfig(method=method)
     assert MixingConfig(method=alias).method == method
 
 
-def test_msda_keeps_its_own_names_and_has_no_aliases():
+def test_msda_keeps_its_own_names():
     assert MsdaConfig(method="cutmix").method == "cutmix"
+    assert MsdaConfig(method="patchuphard2d").method == "patchuphard"
     with pytest.raises(ValidationError, match="method"):
         MsdaConfig(method="patch")
 
 
-@pytest.mark.parametrize(("method", "prob"), [("linear", 1.0), ("mixup", 1.0), ("patch", 0.5), ("cutmix", 0.5)])
+def test_the_plan_can_draw_every_method_that_a_configuration_may_name():
+    assert get_args(schema.MixingMethod) == get_args(recipe.MixingMethod)
+    assert get_args(schema.MsdaMethod) == get_args(recipe.MsdaMethod)
+
+
+@pytest.mark.parametrize(
+    ("method", "prob"), [("linear", 1.0), ("mixup", 1.0), ("patch", 0.5), ("cutmix", 0.5), ("cow", 0.5)]
+)
 def test_mixing_prob_defaults_to_the_published_value_of_the_method(method, prob):
     assert MixingConfig(method=method).prob == prob
     assert MixingConfig(method=method, prob=0.25).prob == 0.25
@@ -252,7 +264,11 @@ def test_every_known_key_can_be_described_in_words():
         (("data", "crop_padding"), "a whole number from 0 to 64 or null"),
         (("optimizer", "momentum"), "a number at least 0 and below 1"),
         (("mixing", "decay_from"), "a number above 0 and at most 1"),
-        (("mixing", "method"), "linear or patch"),
+        (
+            ("mixing", "method"),
+            "linear, patch, cow, noise, patchuphard, patchupsoft, stackhorizontal, stackvertical, channel "
+            "or stackchannel",
+        ),
         (("step", "compile"), "true or false"),
         (("msda",), "a section with method, prob, beta or null"),
         (("schedule", "milestones", 101), "a number above 0 and at most 1000"),

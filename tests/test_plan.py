@@ -1,6 +1,7 @@
 """What every plan guarantees, whatever the recipe."""
 
 import dataclasses
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from mixmo_fast.mixing import ratios
 from mixmo_fast.mixing.plan import StepPlan, draw_plan_block, draw_step_plan
-from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, MixingMethod, MsdaMethod, Recipe
 from mixmo_fast.mixing.streams import Purpose, permutation, uniform, words
 
 PATCH = ManifoldMixing("patch", prob=0.5, alpha=2.0, weight_root=3.0, decay_from=11 / 12)
@@ -46,7 +47,7 @@ def recipes(draw) -> Recipe:
     stride = draw(st.sampled_from([1, 2]))
     size = draw(st.sampled_from([8, 12, 32]))
     mixing = ManifoldMixing(
-        method=draw(st.sampled_from(["patch", "linear"])),
+        method=draw(st.sampled_from(get_args(MixingMethod))),
         prob=draw(st.sampled_from([0.0, 0.5, 1.0])),
         alpha=draw(st.sampled_from([0.0, 0.3, 1.0, 2.0, 4.0])),
         weight_root=draw(st.sampled_from([1.0, 3.0])),
@@ -54,7 +55,7 @@ def recipes(draw) -> Recipe:
     )
     msda = draw(
         st.none()
-        | st.builds(InputMixing, st.sampled_from(["mixup", "cutmix"]), st.just(0.5), st.sampled_from([0.5, 1.0]))
+        | st.builds(InputMixing, st.sampled_from(get_args(MsdaMethod)), st.just(0.5), st.sampled_from([0.5, 1.0]))
     )
     return recipe(
         images=40,
@@ -63,6 +64,7 @@ def recipes(draw) -> Recipe:
         members=members,
         image_size=(size * stride, size * stride),
         map_size=(size, size),
+        map_channels=5,
         crop_padding=draw(st.sampled_from([0, 2])),
         flip=draw(st.booleans()),
         mixing=mixing if members > 1 else None,
@@ -71,14 +73,27 @@ def recipes(draw) -> Recipe:
     )
 
 
-def render(box: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The slow way to a mask: pixel by pixel. box (4,), values (2,) -> (H, W)."""
-    mask = np.empty((height, width))
-    for y in range(height):
-        for x in range(width):
-            inside = box[0] <= y < box[1] and box[2] <= x < box[3]
-            mask[y, x] = values[0] if inside else values[1]
+def render(box: np.ndarray, pattern: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The slow way to a mask: pixel by pixel. box (4,), pattern (c, h, w), values (2,) -> (c or 1, H, W)."""
+    mask = np.empty((max(1, len(pattern)), height, width))
+    for channel in range(len(mask)):
+        for y in range(height):
+            for x in range(width):
+                inside = float(box[0] <= y < box[1] and box[2] <= x < box[3])
+                if len(pattern):
+                    inside = pattern[channel, y % pattern.shape[1], x % pattern.shape[2]] / 128
+                mask[channel, y, x] = inside * values[0] + (1 - inside) * values[1]
     return mask
+
+
+def pixel_mask(a_recipe: Recipe, plan: StepPlan, row: int, member: int) -> np.ndarray:
+    at = row, member
+    return render(plan.pixel_box[at], plan.pixel_pattern[at], plan.pixel_values[at], *a_recipe.image_size)
+
+
+def feature_mask(a_recipe: Recipe, plan: StepPlan, row: int, member: int) -> np.ndarray:
+    values = plan.feature_values[row, member]
+    return render(plan.feature_box[row], plan.feature_pattern[row], values, *a_recipe.map_size)
 
 
 def assert_equal(first: StepPlan, second: StepPlan) -> None:
@@ -185,7 +200,7 @@ def test_masks_sum_to_one_over_members_and_kappa_is_their_mean(a_recipe, seed, e
     np.testing.assert_allclose(plan.feature_values.sum(axis=1), 1, atol=1e-6)
     for row in range(min(2, a_recipe.rows)):
         for member in range(a_recipe.members):
-            mask = render(plan.feature_box[row], plan.feature_values[row, member], *a_recipe.map_size)
+            mask = feature_mask(a_recipe, plan, row, member)
             assert plan.kappa[row, member] == pytest.approx(mask.mean(), abs=1e-6)
 
 
@@ -212,9 +227,9 @@ def test_label_share_is_what_the_member_can_see_of_the_image(a_recipe, seed):
     pool = height // a_recipe.map_size[0]
     for row in range(min(3, a_recipe.rows)):
         for member in range(a_recipe.members):
-            pixel = render(plan.pixel_box[row, member], plan.pixel_values[row, member], height, width)
-            pooled = pixel.reshape(height // pool, pool, width // pool, pool).mean(axis=(1, 3))
-            seen = render(plan.feature_box[row], plan.feature_values[row, member], *a_recipe.map_size)
+            pixel = pixel_mask(a_recipe, plan, row, member)
+            pooled = pixel.reshape(-1, height // pool, pool, width // pool, pool).mean(axis=(2, 4))
+            seen = feature_mask(a_recipe, plan, row, member)[:1]
             if seen.mean() == 0 or (pixel == 1).all():
                 continue  # sees nothing and weighs nothing; or is not mixed and keeps its label
             share = (pooled * seen).mean() / (seen.mean() + 1e-8)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mixmo_fast.mixing.masks import mask_mean
 from mixmo_fast.mixing.plan import draw_plan_block
-from mixmo_fast.mixing.ratios import box_area, mask_mean
+from mixmo_fast.mixing.ratios import box_area
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
 
 CASES = json.loads((Path(__file__).parent / "golden" / "mixing_distributions.json").read_text())

@@ -9,17 +9,28 @@ the data layer, not here.
 """
 
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
-MixingMethod = Literal["linear", "patch"]
-"""How the members' features are mixed: weighted everywhere, or by a box that one member owns."""
+OtherMask = Literal[
+    "cow", "noise", "patchuphard", "patchupsoft", "stackhorizontal", "stackvertical", "channel", "stackchannel"
+]
+"""Masks besides those of the published runs, for features and for images alike."""
 
-_METHOD_ALIASES = {"mixup": "linear", "cutmix": "patch"}
+MixingMethod = Literal["linear", "patch", OtherMask]
+"""How the members' features are mixed: weighted everywhere, by a box that one member owns, or by another mask."""
+
+MsdaMethod = Literal["mixup", "cutmix", OtherMask]
+"""How an image and its partner are mixed: by a weight, by a box, or by another mask."""
+
+_MIXING_ALIASES = {"mixup": "linear", "cutmix": "patch", "patchuphard2d": "patchuphard"}
 """The names of the input augmentations that the two mixing methods come from, accepted on input."""
+
+_MSDA_ALIASES = {"patchuphard2d": "patchuphard"}
+"""Both names are the same mask, since it is the same for all channels."""
 
 PUBLISHED_PATCH_PROB = 0.5
 """Probability of patch mixing in the published Cut-MixMo runs; at other steps they mix linearly."""
@@ -28,9 +39,9 @@ Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
 Factor = Annotated[float, Field(gt=0, le=1000)]
 
 
-def _method_name(value: object) -> object:
-    """The method's own name for an alias; anything else as it is, for the field's type to judge."""
-    return _METHOD_ALIASES.get(value, value) if isinstance(value, str) else value
+def _own_name(aliases: Mapping[str, str]) -> BeforeValidator:
+    """Puts a method's own name for an alias; anything else stays as it is, for the field's type to judge."""
+    return BeforeValidator(lambda value: aliases.get(value, value) if isinstance(value, str) else value)
 
 
 class _Section(BaseModel):
@@ -78,10 +89,10 @@ class NetworkConfig(_Section):
 class MixingConfig(_Section):
     """How the members' features are mixed behind their encoders, and how that weighs their losses."""
 
-    method: Annotated[MixingMethod, BeforeValidator(_method_name)]
-    """Mixing by weights (linear, alias mixup) or by a box (patch, alias cutmix)."""
+    method: Annotated[MixingMethod, _own_name(_MIXING_ALIASES)]
+    """Mixing by weights (linear, alias mixup), by a box (patch, alias cutmix) or by another mask."""
     prob: float = Field(ge=0, le=1)
-    """Probability, a step, of the method instead of linear mixing; default 1.0 for linear, 0.5 for patch."""
+    """Probability, a step, of the method instead of linear mixing; default 1.0 for linear, 0.5 for the others."""
     alpha: float = Field(default=2.0, ge=0, le=1000)
     """Concentration of the Dirichlet law that the ratios are drawn from; 0: exactly 1/M each (MIMO)."""
     weight_root: float = Field(default=3.0, gt=0, le=1000)
@@ -96,15 +107,15 @@ class MixingConfig(_Section):
             return values
         return {
             **values,
-            "prob": PUBLISHED_PATCH_PROB if values.get("method") in ("patch", "cutmix") else 1.0,
+            "prob": 1.0 if values.get("method") in ("linear", "mixup") else PUBLISHED_PATCH_PROB,
         }
 
 
 class MsdaConfig(_Section):
     """Mixed sample data augmentation: each input image may be mixed with a partner image."""
 
-    method: Literal["mixup", "cutmix"]
-    """Mixing by a weight (mixup) or by a box (cutmix)."""
+    method: Annotated[MsdaMethod, _own_name(_MSDA_ALIASES)]
+    """Mixing by a weight (mixup), by a box (cutmix) or by another mask."""
     prob: float = Field(default=0.5, ge=0, le=1)
     """Probability that an image is mixed at all."""
     beta: float = Field(default=1.0, gt=0, le=1000)
@@ -279,7 +290,8 @@ def _in_words(annotation: object, constraints: Sequence[object] = ()) -> str:
         annotation, field = get_args(annotation)
         return _in_words(annotation, field.metadata)
     if get_origin(annotation) is Literal:
-        return " or ".join(get_args(annotation))
+        *names, last = get_args(annotation)
+        return f"{', '.join(names)} or {last}"
     if get_origin(annotation) is dict:
         return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))
     if issubclass(annotation, BaseModel):

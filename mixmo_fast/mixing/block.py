@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mixmo_fast.mixing.patterns import INSIDE
+
 
 def mix_features(features: Sequence[Tensor], masks_NMHW: Tensor) -> Tensor:
     """Mixes the members' feature maps: ``z = M * sum_m mask_m * feature_m``.
@@ -45,11 +47,14 @@ def mix_features(features: Sequence[Tensor], masks_NMHW: Tensor) -> Tensor:
     return mixed.to(features[0].dtype)
 
 
-def render_masks(box_N4: Tensor, values_NM2: Tensor, height: int, width: int) -> Tensor:
-    """Paints each row's masks: one value inside the row's box, another one outside it.
+def render_masks(
+    box_N4: Tensor, values_NM2: Tensor, height: int, width: int, pattern_NCHW: Tensor | None = None
+) -> Tensor:
+    """Paints each row's masks: one value inside the row's box or pattern, another one outside of it.
 
     Two numbers a member and one box a row describe linear mixing (equal values), patch mixing (1 and 0) and
-    patch mixing of more than two members alike, so this is all that travels from the host to the device.
+    patch mixing of more than two members alike, so this is all that travels from the host to the device. Other
+    masks have a pattern of bytes instead of the box.
 
     Args:
         box_N4: N x 4 integers (y0, y1, x0, x1), half open: rows y0..y1-1 and columns x0..x1-1. ``y0 >= y1``
@@ -57,10 +62,17 @@ def render_masks(box_N4: Tensor, values_NM2: Tensor, height: int, width: int) ->
         values_NM2: N x M x 2 floating; ``[..., 0]`` is the value inside the box, ``[..., 1]`` the one outside.
         height: H of the map, in pixels.
         width: W of the map, in pixels.
+        pattern_NCHW: N x 1 x H x W or N x C x 1 x 1 bytes, 128 inside and 0 outside; None, or without channels:
+            the box is meant.
 
     Returns:
-        N x M x H x W, float32.
+        N x M x H x W, float32; N x M x C x 1 x 1 for a pattern of C > 1 channels.
     """
+    if pattern_NCHW is not None and pattern_NCHW.shape[1]:
+        inside = pattern_NCHW[:, None].float() * (1 / INSIDE)  # N x 1 x C x H x W
+        value_inside, value_outside = values_NM2.float()[..., None, None, None].unbind(2)  # each N x M x 1 x 1 x 1
+        masks = inside * value_inside + (1 - inside) * value_outside
+        return masks[:, :, 0] if masks.shape[2] == 1 else masks
     y0, y1, x0, x1 = box_N4.unsqueeze(-1).unbind(1)  # each N x 1
     y = torch.arange(height, device=box_N4.device)
     x = torch.arange(width, device=box_N4.device)

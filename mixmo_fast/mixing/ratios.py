@@ -1,8 +1,6 @@
-"""Ratios and what follows from them: kappa, the boxes' sides, label shares, loss weights.
+"""Ratios and what follows from them: kappa, boxes and their areas, loss weights.
 
 Pure arithmetic on numpy arrays; the uniforms come from the caller. Shapes: `...` any leading axes, M members.
-Masks of this module are given by a box and two values (inside, outside), never rendered: their means, and the mean
-of a product of two, are then a few multiplications instead of passes over pixels.
 """
 
 import numpy as np
@@ -64,6 +62,29 @@ def draw_boxes(ratios: Floats, uniforms: Floats, height: int, width: int) -> Box
     return np.stack((low[..., 0], high[..., 0], low[..., 1], high[..., 1]), axis=-1)
 
 
+def draw_stacks(ratios: Floats, coins: Floats, height: int, width: int, axis: int) -> Boxes:
+    """Boxes that split one axis at int(ratio * size) and span the other; a fair coin says which side is inside.
+
+    Args:
+        ratios: (...), share of the area, 0 to 1.
+        coins: (...), uniform numbers.
+        height: Of the map, pixels.
+        width: Of the map, pixels.
+        axis: 0 splits the rows, 1 the columns.
+
+    Returns:
+        int32 (..., 4), as `draw_boxes`.
+    """
+    box = np.zeros((*ratios.shape, 4), dtype=np.int32)
+    box[..., 1], box[..., 3] = height, width
+    size = (height, width)[axis]
+    length = (ratios * size).astype(np.int32)
+    first = coins < 0.5
+    box[..., 2 * axis] = np.where(first, 0, size - length)
+    box[..., 2 * axis + 1] = np.where(first, length, size)
+    return box
+
+
 def box_area(boxes: Boxes, height: int, width: int) -> Floats:
     """Share of the map inside each box: (..., 4) -> float64 (...)."""
     return (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2]) / (height * width)
@@ -74,37 +95,6 @@ def overlap_area(first: Boxes, second: Boxes, height: int, width: int) -> Floats
     rows = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])
     columns = np.minimum(first[..., 3], second[..., 3]) - np.maximum(first[..., 2], second[..., 2])
     return np.maximum(rows, 0) * np.maximum(columns, 0) / (height * width)
-
-
-def mask_mean(area: Floats, values: Floats) -> Floats:
-    """Mean of a mask with `values` (..., 2) = (inside, outside) and a box of relative `area` (...)."""
-    return values[..., 0] * area + values[..., 1] * (1.0 - area)
-
-
-def visible_share(area: Floats, values: Floats, seen_area: Floats, seen_values: Floats, overlap: Floats) -> Floats:
-    """Share of what a member can see that belongs to the image: mean(mask * seen) / (mean(seen) + 1e-8).
-
-    Args:
-        area: (...) relative area of the input mask's box; `values` (..., 2) its values inside and outside.
-        values: See `area`.
-        seen_area: (...) the same for the member's manifold mask, which weighs what it sees.
-        seen_values: See `seen_area`.
-        overlap: (...) relative area common to both boxes.
-
-    Returns:
-        float64 (...). A member that sees nothing has nothing to share: 1, so that the image keeps its label.
-    """
-    inside, outside = values[..., 0], values[..., 1]
-    seen_inside, seen_outside = seen_values[..., 0], seen_values[..., 1]
-    product = (
-        inside * seen_inside * overlap
-        + inside * seen_outside * (area - overlap)
-        + outside * seen_inside * (seen_area - overlap)
-        + outside * seen_outside * (1.0 - area - seen_area + overlap)
-    )
-    seen = mask_mean(seen_area, seen_values)
-    # The 1e-8 is the authors' implementation's; it only matters where a member sees almost nothing.
-    return np.where(seen > 0, product / (seen + 1e-8), 1.0)
 
 
 def member_weights(kappas: Floats, root: float) -> Floats:

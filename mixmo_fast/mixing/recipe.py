@@ -6,20 +6,30 @@
 from dataclasses import dataclass
 from typing import Literal
 
+OtherMask = Literal[
+    "cow", "noise", "patchuphard", "patchupsoft", "stackhorizontal", "stackvertical", "channel", "stackchannel"
+]
+"""Masks besides those of the paper's tables, for features and for pixels alike (`mixmo_fast.mixing.patterns`)."""
+
+MixingMethod = Literal["linear", "patch", OtherMask]
+MsdaMethod = Literal["mixup", "cutmix", OtherMask]
+
+_SMALLEST_PATCHUP_SIDE = 7
+
 
 @dataclass(frozen=True)
 class ManifoldMixing:
     """How the members' features are mixed (the mixing block of the paper, arXiv 2103.06132).
 
     Attributes:
-        method: `patch` (binary, a CutMix box) or `linear`.
+        method: `patch` (binary, a CutMix box), `linear`, or another mask.
         prob: Probability that a step uses `method`; the others are linear.
         alpha: Concentration of the Dirichlet the ratios kappa are drawn from; 0 means exactly 1/M each (MIMO).
         weight_root: r; a member's loss weight is proportional to kappa ** (1/r).
         decay_from: Share of the run's epochs after which `prob` falls linearly, to 0 in the last epoch.
     """
 
-    method: Literal["patch", "linear"]
+    method: MixingMethod
     prob: float
     alpha: float
     weight_root: float
@@ -31,12 +41,12 @@ class InputMixing:
     """Mixed sample data augmentation of each member's own image (mixup or CutMix on pixels).
 
     Attributes:
-        method: `mixup` or `cutmix`.
+        method: `mixup`, `cutmix`, or another mask.
         prob: Probability that an image is mixed at all.
         beta: The ratio lam is drawn from Beta(beta, beta).
     """
 
-    method: Literal["mixup", "cutmix"]
+    method: MsdaMethod
     prob: float
     beta: float
 
@@ -55,6 +65,7 @@ class Recipe:
         crop_padding: Zero pixels added on each side before the random crop.
         flip: Whether images are flipped left-right with probability 1/2.
         epochs: E, for the decay of `mixing.prob`.
+        map_channels: C of the features behind the encoders, for masks that differ between channels.
         mixing: None exactly when `members` is 1.
         msda: None for no input mixing.
         input_repetition: rho, share of a step's rows in which all members see the same image.
@@ -72,6 +83,7 @@ class Recipe:
     crop_padding: int
     flip: bool
     epochs: int
+    map_channels: int = 1
     mixing: ManifoldMixing | None = None
     msda: InputMixing | None = None
     input_repetition: float = 0.0
@@ -83,6 +95,9 @@ class Recipe:
             raise ValueError("a network of one member has no manifold mixing, any other needs it")
         if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
             raise ValueError(f"the map {self.map_size} does not divide the image {self.image_size}")
+        for mixing, size in ((self.mixing, self.map_size), (self.msda, self.image_size)):
+            if mixing and mixing.method.startswith("patchup") and min(size) < _SMALLEST_PATCHUP_SIDE:
+                raise ValueError(f"{mixing.method} places blocks of {_SMALLEST_PATCHUP_SIDE} pixels, the map is {size}")
         if self.steps_per_epoch < 1:
             raise ValueError(f"{self.images} images x {self.repetitions} do not fill one step of {self.rows}")
 

@@ -8,6 +8,7 @@ the same in every numpy release (NEP 19), which its distributions are not.
 Shapes: S steps.
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -31,6 +32,8 @@ class Purpose(IntEnum):
     MSDA_RATIO = 10
     MSDA_BOX = 11
     MSDA_PARTNER = 12
+    MIXING_PATTERN = 13
+    MSDA_PATTERN = 14
 
 
 def words(
@@ -78,3 +81,25 @@ def permutation(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
     """The epoch's order of `count` images: a uniform permutation, int32 of shape (count,)."""
     keys = words(seed, epoch, Purpose.EPOCH_ORDER, 0, 1, (count,))[0]
     return np.argsort(keys, kind="stable").astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Where the numbers come from: the streams of some steps of one epoch."""
+
+    seed: int
+    epoch: int
+    first_step: int
+    steps: int
+
+    def at(self, step: int) -> "Draw":
+        """The streams of one of the steps, counted from 0."""
+        return Draw(self.seed, self.epoch, self.first_step + int(step), 1)
+
+    def uniform(self, purpose: Purpose, *shape: int) -> NDArray[np.float64]:
+        """float64 (S, *shape) in (0, 1)."""
+        return uniform(self.seed, self.epoch, purpose, self.first_step, self.steps, shape)
+
+    def words(self, purpose: Purpose, *shape: int) -> NDArray[np.uint64]:
+        """uint64 (S, *shape)."""
+        return words(self.seed, self.epoch, purpose, self.first_step, self.steps, shape)

@@ -16,6 +16,7 @@ from mixmo_fast.networks.init import initialize, truncated_he_normal_
 from mixmo_fast.networks.multi import MultiMemberNetwork
 
 STEM_WIDTH = 16
+STEM_STRIDE = 1
 
 
 class WideBlock(nn.Module):
@@ -109,7 +110,7 @@ def wide_resnet(
         members=members,
         classes=classes,
         stem_width=STEM_WIDTH,
-        stem_stride=1,
+        stem_stride=STEM_STRIDE,
         feature_width=trunk.feature_width,
     )
     initialize(network, truncated_he_normal_, generator)

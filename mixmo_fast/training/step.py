@@ -140,7 +140,7 @@ class TrainingStep:
         if self.network.members > 1:
             stride = self.network.stem_stride
             height, width = images.shape[2] // stride, images.shape[3] // stride
-            masks = render_masks(batch.feature_box, batch.feature_values, height, width)
+            masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
         logits_NMK = self.network(images, masks)
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()

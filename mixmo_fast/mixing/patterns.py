@@ -1,0 +1,145 @@
+"""Masks that no box describes: the other families that the authors' implementation offers.
+
+A pattern says for each place how much of it lies inside, in steps of 1/128: 128 is inside, 0 outside, and only `noise`
+has values between. (A power of two, so that every device makes the same float32 of the byte.) It is either one map for
+all channels, (1, h, w), or constant over the map and different in each channel, (C, 1, 1). With a mask's two values
+(inside, outside) it is the mask. Families by name:
+
+- `cow`: Gaussian noise, blurred, and thresholded at a random level (CowMask, French et al. 2020, arXiv 2003.12022);
+- `noise`: uniform noise, shifted to the wanted mean;
+- `patchuphard`, `patchupsoft`: blocks around random seeds (PatchUp, Faramarzi et al. 2020, arXiv 2006.07794); outside
+  of them the soft one keeps the ratio instead of 0;
+- `channel`: a coin for each channel; `stackchannel`: the first or the last channels.
+
+Shapes: n patterns, C channels, h w pixels.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+Floats = NDArray[np.float64]
+Pattern = NDArray[np.uint8]
+Size = tuple[int, int, int]
+
+SPATIAL = ("cow", "noise", "patchuphard", "patchupsoft")
+BY_CHANNEL = ("channel", "stackchannel")
+FAMILIES = (*SPATIAL, *BY_CHANNEL)
+
+INSIDE = 128
+
+_COW_SHARE = (0.2, 0.8)
+_COW_SIGMA = (4.0, 16.0)
+_COW_REACH = 3 * 16  # pixels at which the blur is cut off, whatever its sigma
+_PATCHUP_BLOCK = 7
+
+
+def pattern_shape(method: str, channels: int, height: int, width: int) -> Size:
+    """(c, h, w) of one pattern of a method; all 0 for a method that has none."""
+    if method in SPATIAL:
+        return 1, height, width
+    if method in BY_CHANNEL:
+        return channels, 1, 1
+    return 0, 0, 0
+
+
+def uniforms_per_pattern(method: str, channels: int, height: int, width: int) -> int:
+    """How many uniform numbers `draw_patterns` consumes for one pattern."""
+    return {
+        "cow": height * width + 2,
+        "noise": height * width,
+        "patchuphard": height * width,
+        "patchupsoft": height * width,
+        "channel": channels,
+        "stackchannel": 1,
+    }[method]
+
+
+def draw_patterns(
+    method: str, ratios: Floats, uniforms: Floats, channels: int, height: int, width: int
+) -> tuple[Pattern, Floats]:
+    """Draws n patterns of one family.
+
+    Args:
+        method: One of `FAMILIES`.
+        ratios: (n,), the mean that the mask should have; `cow` draws a level of its own instead.
+        uniforms: (n, `uniforms_per_pattern`), in the open interval (0, 1).
+        channels: C, of the features or images that are mixed.
+        height: h, pixels.
+        width: w, pixels.
+
+    Returns:
+        Patterns uint8 (n, c, h, w) or (n, C, 1, 1), and the masks' values (inside, outside), float64 (n, 2). The mean
+        that came out may differ from the one asked for.
+    """
+    values = np.zeros((len(ratios), 2))
+    values[:, 0] = 1.0
+    if method == "patchupsoft":
+        values[:, 1] = ratios
+    if method == "channel":
+        inside = uniforms < ratios[:, None]
+    elif method == "stackchannel":
+        inside = _stack(ratios, uniforms[:, 0], channels)
+    else:
+        pattern = _SPATIAL_DRAWS[method](ratios, uniforms, height, width)
+        return pattern[:, None], values
+    return (inside * np.uint8(INSIDE))[:, :, None, None], values
+
+
+def _stack(ratios: Floats, coins: Floats, channels: int) -> NDArray[np.bool_]:
+    """The first int(ratio * C) channels, or as many of the last: bool (n, C)."""
+    size = (ratios * channels).astype(np.int64)[:, None]
+    channel = np.arange(channels)
+    return np.where(coins[:, None] < 0.5, channel < size, channel >= channels - size)
+
+
+def _cow(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
+    low, high = _COW_SHARE
+    share = low + (high - low) * uniforms[:, 0]
+    low, high = np.log(_COW_SIGMA)
+    sigma = np.exp(low + (high - low) * uniforms[:, 1])
+    noise = ndtri(uniforms[:, 2:]).reshape(-1, height, width)
+    blurred = _blur_matrix(sigma, height) @ noise @ _blur_matrix(sigma, width)
+    mean = blurred.mean(axis=(1, 2), keepdims=True)
+    deviation = blurred.std(axis=(1, 2), keepdims=True)
+    return (blurred < mean + deviation * ndtri(share)[:, None, None]) * np.uint8(INSIDE)
+
+
+def _blur_matrix(sigma: Floats, size: int) -> Floats:
+    """Convolution along one axis with a Gaussian that sums to 1 and meets zeros beyond the map: (n, size, size)."""
+    distance = np.arange(size)[:, None] - np.arange(size)
+    reach = np.arange(-_COW_REACH, _COW_REACH + 1)
+    scale = -0.5 / sigma**2
+    total = np.exp(reach**2 * scale[:, None]).sum(axis=1)
+    weight = np.exp(distance**2 * scale[:, None, None]) / total[:, None, None]
+    return weight * (np.abs(distance) <= _COW_REACH)
+
+
+def _noise(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
+    # Shifting can leave [0, 1], where a mask has to stay; the mean that came out is the one that counts.
+    shifted = uniforms + (ratios - uniforms.mean(axis=1))[:, None]
+    return np.rint(np.clip(shifted, 0, 1) * INSIDE).astype(np.uint8).reshape(-1, height, width)
+
+
+def _patchup(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
+    block = _PATCHUP_BLOCK
+    valid = (height - block + 1) * (width - block + 1)
+    seed_probability = ratios * height * width / (block**2 * valid)
+    seeds = (uniforms < seed_probability[:, None]).reshape(-1, height, width)
+    # The dilation by a square is one along the rows, then one along the columns.
+    reach = block // 2
+    for axis in (1, 2):
+        before, size = seeds, seeds.shape[axis]
+        padded = np.pad(before, [(reach, reach) if a == axis else (0, 0) for a in range(3)])
+        seeds = np.logical_or.reduce([padded.take(range(k, k + size), axis=axis) for k in range(block)])
+    return seeds * np.uint8(INSIDE)
+
+
+_SPATIAL_DRAWS: dict[str, Callable[[Floats, Floats, int, int], Pattern]] = {
+    "cow": _cow,
+    "noise": _noise,
+    "patchuphard": _patchup,
+    "patchupsoft": _patchup,
+}

@@ -1,0 +1,60 @@
+"""Draws where masks lie: a box or a pattern for each chosen (row) or (row, member), by the method's name.
+
+Shapes: S steps, `...` the axes of one step, c h w a pattern's channels and pixels.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mixmo_fast.mixing import ratios
+from mixmo_fast.mixing.patterns import FAMILIES, draw_patterns, pattern_shape, uniforms_per_pattern
+from mixmo_fast.mixing.streams import Draw, Purpose
+
+_STACK_AXES = {"stackvertical": 0, "stackhorizontal": 1}
+
+
+def no_places(
+    method: str, shape: tuple[int, ...], channels: int, size: tuple[int, int]
+) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+    """Empty boxes and patterns, in the shapes that the method's have."""
+    return np.zeros((*shape, 4), dtype=np.int32), np.zeros((*shape, *pattern_shape(method, channels, *size)), np.uint8)
+
+
+def draw_places(
+    method: str,
+    ratio: NDArray[np.float64],
+    chosen: NDArray[np.bool_],
+    draw: Draw,
+    box_purpose: Purpose,
+    pattern_purpose: Purpose,
+    channels: int,
+    size: tuple[int, int],
+) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.float64]]:
+    """The places of masks of mean `ratio` (S, ...) where `chosen`, and these masks' two values.
+
+    Returns:
+        Boxes int32 (S, ..., 4), patterns uint8 (S, ..., c, h, w), values float64 (S, ..., 2).
+    """
+    shape = ratio.shape[1:]
+    box, pattern = no_places(method, ratio.shape, channels, size)
+    values = np.empty((*ratio.shape, 2))
+    values[...] = (1.0, 0.0)
+    if method in FAMILIES:
+        # Rendering is what costs, so it is done for the chosen alone, a step at a time.
+        needed = uniforms_per_pattern(method, channels, *size)
+        for step in np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim)))):
+            here = chosen[step]
+            uniforms = draw.at(step).uniform(pattern_purpose, *shape, needed)[0, here]
+            pattern[step, here], values[step, here] = draw_patterns(
+                method, ratio[step, here], uniforms, channels, *size
+            )
+    elif method in _STACK_AXES:
+        box = ratios.draw_stacks(ratio, draw.uniform(box_purpose, *shape), *size, _STACK_AXES[method])
+    else:
+        box = ratios.draw_boxes(ratio, draw.uniform(box_purpose, *shape, 2), *size)
+    return np.where(chosen[..., None], box, 0), pattern, values
+
+
+def both(value: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The values (..., 2) of a mask that is the same inside and outside."""
+    return np.stack((value, value), axis=-1)

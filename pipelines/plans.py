@@ -1,0 +1,177 @@
+"""Plans, drawn ahead by background threads and sent to the device a block of steps at a time.
+
+A block is about two thousand rows: numpy's cost is per call, and one thread then draws some two million rows a second.
+On CUDA a block is packed into one pinned buffer by the thread that draws it and copied on a stream of its own while
+the steps of the block before run; nothing waits for anything but the drawing itself.
+
+Shapes: S steps of a block; a plan's other axes are those of `mixmo_fast.mixing.plan.StepPlan`.
+"""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixmo_fast.mixing.plan import StepPlan, draw_plan_block
+from mixmo_fast.mixing.recipe import Recipe
+
+_ROWS_PER_BLOCK = 2048
+_STEPS_PER_BLOCK = 32
+_BLOCKS_AHEAD = 4
+_ALIGNMENT = 16  # bytes; an array of any dtype may start there
+
+_NAMES = tuple(field.name for field in fields(StepPlan))
+
+
+def steps_per_block(rows: int) -> int:
+    """S for steps of that many rows."""
+    return max(1, min(_STEPS_PER_BLOCK, _ROWS_PER_BLOCK // rows))
+
+
+@dataclass(frozen=True)
+class PlannedBlock:
+    """The plans of S consecutive steps, twice.
+
+    Attributes:
+        first: Number of the first step within the epoch, from 0.
+        host: As numpy arrays.
+        device: As tensors on the device.
+    """
+
+    first: int
+    host: StepPlan
+    device: StepPlan
+
+    def __len__(self) -> int:
+        return len(self.host.index)
+
+
+class PlanFeed:
+    """The plans of any epoch, drawn ahead.
+
+    Args:
+        recipe: What they are drawn from.
+        seed: Of the plans.
+        device: Where the second of each pair lies.
+    """
+
+    def __init__(self, recipe: Recipe, seed: int, device: torch.device):
+        self.recipe, self.seed, self.device = recipe, seed, device
+        # One thread draws faster than any CPU trains; a GPU that is fed thousands of rows a step may need more.
+        threads = 1 if device.type == "cpu" else max(1, min(_BLOCKS_AHEAD, (os.cpu_count() or 1) // 2))
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="plans")
+        self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def epoch(self, epoch: int) -> Iterator[tuple[StepPlan, StepPlan]]:
+        """The plan of each step of an epoch counted from 1: its arrays, and the same as tensors on the device."""
+        for block in self.blocks(epoch):
+            yield from zip(block.host.steps(), block.device.steps(), strict=True)
+
+    def blocks(self, epoch: int) -> Iterator[PlannedBlock]:
+        """The epoch's plans in blocks of `steps_per_block`; the last one may be shorter."""
+        total, size = self.recipe.steps_per_epoch, steps_per_block(self.recipe.rows)
+        starts = iter(range(0, total, size))
+        ahead: deque[Future[_Drawn]] = deque()
+        try:
+            for first in starts:
+                ahead.append(self._threads.submit(self._draw, epoch, first, min(size, total - first)))
+                if len(ahead) == _BLOCKS_AHEAD:
+                    break
+            sent = self._send(ahead.popleft())
+            while sent is not None:
+                first = next(starts, None)
+                if first is not None:
+                    ahead.append(self._threads.submit(self._draw, epoch, first, min(size, total - first)))
+                following = self._send(ahead.popleft()) if ahead else None
+                yield self._receive(sent)
+                sent = following
+        finally:
+            for future in ahead:
+                future.cancel()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _draw(self, epoch: int, first: int, steps: int) -> "_Drawn":
+        plan = draw_plan_block(self.recipe, self.seed, epoch, first, steps)
+        return _Drawn(first, plan, pack(plan, pinned=True) if self._copies else None)
+
+    def _send(self, future: "Future[_Drawn]") -> "_Sent":
+        drawn = future.result()
+        if self._copies is None:
+            return _Sent(drawn, None, None)
+        with torch.cuda.stream(self._copies):
+            buffer = drawn.packed.to(self.device, non_blocking=True)
+            return _Sent(drawn, buffer, self._copies.record_event())
+
+    def _receive(self, sent: "_Sent") -> PlannedBlock:
+        host = sent.drawn.plan
+        if sent.buffer is None:
+            return PlannedBlock(sent.drawn.first, host, _as_tensors(host))
+        stream = torch.cuda.current_stream(self.device)
+        stream.wait_event(sent.copied)
+        sent.buffer.record_stream(stream)
+        return PlannedBlock(sent.drawn.first, host, unpack(sent.buffer, host))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A block, and on CUDA the pinned buffer it was packed into."""
+
+    first: int
+    plan: StepPlan
+    packed: Tensor | None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A block on its way, its buffer on the device, and what happens once it is there."""
+
+    drawn: _Drawn
+    buffer: Tensor | None
+    copied: "torch.cuda.Event | None"
+
+
+def pack(plan: StepPlan, pinned: bool = False) -> Tensor:
+    """All arrays of a plan (or of a block of them) in one buffer: uint8 (n,); `unpack` finds them again."""
+    starts, size = _layout(plan)
+    buffer = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+    content = buffer.numpy()
+    for start, name in zip(starts, _NAMES, strict=True):
+        array = getattr(plan, name)
+        content[start : start + array.nbytes].view(array.dtype).reshape(array.shape)[...] = array
+    return buffer
+
+
+def unpack(buffer: Tensor, like: StepPlan) -> StepPlan:
+    """The tensors (views) that `pack` put into a buffer.
+
+    Args:
+        buffer: uint8 (n,), on any device.
+        like: A plan whose arrays have the same shapes and dtypes.
+    """
+    tensors = []
+    for start, name in zip(_layout(like)[0], _NAMES, strict=True):
+        array = getattr(like, name)
+        dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
+        tensors.append(buffer[start : start + array.nbytes].view(dtype).view(array.shape))
+    return StepPlan(*tensors)
+
+
+def _layout(plan: StepPlan) -> tuple[list[int], int]:
+    """Where each array starts, and the size of all: bytes."""
+    starts, position = [], 0
+    for name in _NAMES:
+        starts.append(position)
+        position += -(-getattr(plan, name).nbytes // _ALIGNMENT) * _ALIGNMENT
+    return starts, position
+
+
+def _as_tensors(plan: StepPlan) -> StepPlan:
+    return StepPlan(*(torch.from_numpy(np.ascontiguousarray(getattr(plan, name))) for name in _NAMES))
