@@ -1,4 +1,4 @@
-"""The command line: `mixmo-fast convert`, `train` and `evaluate`.
+"""The command line: `mixmo-fast doctor`, `convert`, `preview`, `train` and `evaluate`.
 
 Only arguments are parsed here. Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -24,7 +24,36 @@ app = typer.Typer(
 DataOption = Annotated[Path, typer.Option("--data", help="Folder of data sets, original and converted.")]
 RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")]
+PipelineOption = Annotated[str, typer.Option(help="How pixels reach the device: resident, ffcv, dali or reference.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes or threads of ffcv, dali and reference. Default: one a core.")
+]
+CacheOption = Annotated[
+    str, typer.Option(help="Who keeps FFCV's file in memory: os, or process for files that outgrow it.")
+]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@app.command()
+def doctor(
+    data: DataOption = Path("data"),
+    verify: Annotated[bool, typer.Option("--verify", help="Also read the data sets and compare checksums.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Say what this machine has, and what to run for what is missing."""
+    from mixmo_fast.doctor_command import examine, findings_table, in_words, trainable, write_json
+
+    console = _console()
+    with console.status("looking around"):
+        findings = examine(data, verify)
+    console.print(findings_table(findings), soft_wrap=False)
+    for line in in_words(findings):
+        console.print(line)
+    if json_file is not None:
+        write_json(findings, json_file)
+    if not trainable(findings):
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -57,11 +86,40 @@ def convert(
 
 
 @app.command()
+def preview(
+    config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write, e.g. preview.png.")],
+    data: DataOption = Path("data"),
+    epoch: Annotated[int, typer.Option(help="Counted from 1.")] = 1,
+    step: Annotated[
+        int | None, typer.Option(help="Counted from 0 within the epoch. Default: the first that mixes patches.")
+    ] = None,
+    rows_shown: Annotated[int, typer.Option(help="How many rows of the step.")] = 6,
+    pipeline: PipelineOption = "resident",
+    device: Annotated[str, typer.Option("--device", help="auto, cuda or cpu; the pixels are the same.")] = "cpu",
+    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. msda=null.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Draw what a configuration feeds its network, without training."""
+    from mixmo_fast.preview_command import PreviewOptions, preview_run
+
+    console = _console()
+    options = PreviewOptions(config, out, data, pipeline, device, seed, epoch, step, rows_shown, tuple(override or ()))
+    drawn = preview_run(options, console.print)
+    console.print(f"{drawn}, in {out}")
+
+
+@app.command()
 def train(
     config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
-    pipeline: Annotated[str, typer.Option(help="How pixels reach the device: resident.")] = "resident",
+    pipeline: PipelineOption = "resident",
+    workers: WorkersOption = None,
+    cache: CacheOption = "os",
     device: DeviceOption = "auto",
     seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
     from_scratch: Annotated[
@@ -75,7 +133,9 @@ def train(
     """Train a configuration, or continue it where it stopped."""
     from mixmo_fast.train_command import TrainOptions, train_run
 
-    options = TrainOptions(config, data, runs, pipeline, device, seed, from_scratch, tuple(override or ()))
+    options = TrainOptions(
+        config, data, runs, pipeline, workers, cache, device, seed, from_scratch, tuple(override or ())
+    )
     try:
         train_run(options, _console())
     except KeyboardInterrupt:
@@ -111,6 +171,56 @@ def evaluate(
         write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
     if save_predictions is not None:
         save(found, save_predictions)
+
+
+@app.command()
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="A configuration file: what is drawn, mixed and how large.")],
+    pipelines: Annotated[
+        str, typer.Option(help="The contestants, separated by commas.")
+    ] = "resident,ffcv,dali,reference",
+    rows: Annotated[
+        str | None, typer.Option(help="Rows of a step, e.g. 64,1024. Default: the configuration's.")
+    ] = None,
+    synthetic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Random images in the shape of this data set, instead of it.")
+    ] = None,
+    data: DataOption = Path("data"),
+    workers: WorkersOption = None,
+    cache: CacheOption = "os",
+    device: DeviceOption = "auto",
+    repetitions: Annotated[int, typer.Option(help="Turns of each contestant; medians are quoted.")] = 7,
+    seconds: Annotated[float, typer.Option(help="Of a turn, at least.")] = 2.0,
+    steps: Annotated[
+        int, typer.Option(help="Also train so many steps a turn, on new batches and on a frozen one.")
+    ] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a bar chart into this file.")] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. network.members=3.")
+    ] = None,
+    debug: DebugOption = False,
+) -> None:
+    """Measure how fast the pipelines deliver batches, side by side."""
+    from mixmo_fast.benchmark_command import BenchmarkOptions, run_benchmark
+
+    options = BenchmarkOptions(
+        config=config,
+        data=data,
+        synthetic=synthetic,
+        pipelines=pipelines,
+        rows=rows,
+        workers=workers,
+        cache=cache,
+        device=device,
+        repetitions=repetitions,
+        seconds=seconds,
+        steps=steps,
+        json=json_file,
+        plot=plot,
+        overrides=tuple(override or ()),
+    )
+    run_benchmark(options, _console())
 
 
 def _console():

@@ -101,7 +101,7 @@ def convert(
         try:
             # Made before the originals are read, so that an unwritable folder is found at once.
             originals = read_original(info, source, data_dir, verify, notify, progress)
-            _write_folder(info, originals, temporary, progress)
+            write_folder(info, originals, temporary, progress)
             # Read before the move: afterwards another conversion may be swapping the folder at this very moment.
             written = dataclasses.replace(read_manifest(temporary / MANIFEST, data_dir, name), folder=data_dir / name)
             already = not _move_into_place(temporary, target, force)
@@ -113,7 +113,12 @@ def convert(
     return ConvertResult(dataset, already, time.perf_counter() - start)
 
 
-def _write_folder(info: DatasetInfo, originals: OriginalImages, folder: Path, progress: Progress | None) -> None:
+def write_folder(info: DatasetInfo, originals: OriginalImages, folder: Path, progress: Progress | None = None) -> None:
+    """Writes the files of a converted data set, manifest last, into a folder that exists; flushed to the disk.
+
+    Raises:
+        OSError: The disk is full, or the folder cannot be written.
+    """
     records = []
     for split, images, labels in (
         ("train", originals.train_images, originals.train_labels),

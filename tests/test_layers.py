@@ -27,7 +27,11 @@ MAY_IMPORT = {
     "pipelines": ("mixmo_fast.batch", "mixmo_fast.mixing"),
 }
 COMPOSITION = tuple(
-    f"mixmo_fast/{name}.py" for name in ("__main__", "build", "cli", "evaluate_command", "train_command")
+    f"mixmo_fast/{name}.py"
+    for name in (
+        *("__main__", "benchmark_command", "build", "cli", "findings", "machine"),
+        *("doctor_command", "evaluate_command", "preview_command", "train_command"),
+    )
 )
 
 
