@@ -17,6 +17,10 @@ from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.mixing.plan import StepPlan
 
+# TorchInductor writes what is read often, or takes many operations, to memory and goes on in another kernel. Here that
+# would be the gathered bytes and the masks: much more traffic than computing an index again.
+ONE_KERNEL = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
+
 
 def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """What torchvision's ToTensor and Normalize make of each channel's byte, to the last bit: float32 (C, 256)."""
@@ -68,29 +72,48 @@ def assemble_pixels(
     padding: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """The pixel part of `assemble`, with the plan's arrays one by one: (B, H, W, M * C) of `dtype`."""
+    """The pixel part of `assemble`, with the plan's arrays one by one: (B, H, W, M * C) of `dtype`.
+
+    Everything is indexed in the order of the result, so that a compiler can make one kernel of it all.
+    """
+    _, height, width, _ = images.shape
+    rows = len(index)
+    image, partner = (
+        look_up(images, table, index[..., which], offset[..., which, :], flip[..., which], padding) for which in (0, 1)
+    )
+    mask = pixel_masks(box, pattern, values, height, width)
+    return mix_pixels(image, partner, mask).to(dtype).reshape(rows, height, width, -1)
+
+
+def look_up(images: Tensor, table: Tensor, index: Tensor, offset: Tensor, flip: Tensor, padding: int) -> Tensor:
+    """Gathers, crops, flips and normalises: index (B, M), offset (B, M, 2), flip (B, M) -> float32 (B, H, W, M, C)."""
     _, height, width, channels = images.shape
-    rows, members, _ = index.shape
-    x = torch.arange(width, device=images.device)
-    x = torch.where(flip[..., None] == 1, width - 1 - x, x)
-    y_BMPH = torch.arange(height, device=images.device) + offset[..., :1] - padding
-    x_BMPW = x + offset[..., 1:] - padding
-    inside_BMPHW = _within(y_BMPH, height)[..., :, None] & (_within(x_BMPW, width))[..., None, :]
-    bytes_BMPHWC = images[
-        index.long()[..., None, None],
-        y_BMPH.clamp(0, height - 1)[..., :, None],
-        x_BMPW.clamp(0, width - 1)[..., None, :],
-    ]
-    bytes_BMPHWC = torch.where(inside_BMPHW[..., None], bytes_BMPHWC, 0)
-    pixels_BMPHWC = table[torch.arange(channels, device=images.device), bytes_BMPHWC.long()]
+    x_WM = torch.arange(width, device=images.device)[:, None]
+    x_BHWM = torch.where(flip[:, None, None] == 1, width - 1 - x_WM, x_WM) + offset[:, None, None, :, 1] - padding
+    y_BHWM = torch.arange(height, device=images.device)[:, None, None] + offset[:, None, None, :, 0] - padding
+    inside_BHWM = (y_BHWM >= 0) & (y_BHWM < height) & (x_BHWM >= 0) & (x_BHWM < width)
+    line_BHWM = index[:, None, None].long() * height + y_BHWM.clamp(0, height - 1)
+    bytes_BHWMC = images.view(-1, channels)[line_BHWM * width + x_BHWM.clamp(0, width - 1)]
+    bytes_BHWMC = torch.where(inside_BHWM[..., None], bytes_BHWMC, 0)
+    return table[torch.arange(channels, device=images.device), bytes_BHWMC.long()]
+
+
+def pixel_masks(box: Tensor, pattern: Tensor, values: Tensor, height: int, width: int) -> Tensor:
+    """Weights of the images, not the partners: float32 (B, H, W, M, 1), or (B, 1, 1, M, C) for one value a channel.
+
+    Args:
+        box: int32 (B, M, 4).
+        pattern: uint8 (B, M, c, h, w), in place of the box where c > 0.
+        values: float32 (B, M, 2), inside and outside.
+        height: H, pixels.
+        width: W, pixels.
+    """
+    rows, members, _ = box.shape
     masks = render_masks(box.flatten(0, 1), values.flatten(0, 1)[:, None], height, width, pattern.flatten(0, 1))
-    if masks.ndim == 5:  # one value a channel
-        mask_BMHWC = masks.view(rows, members, 1, 1, channels)
-    else:
-        mask_BMHWC = masks.view(rows, members, height, width, 1)
-    mixed_BMHWC = mask_BMHWC * pixels_BMPHWC[:, :, 0] + (1 - mask_BMHWC) * pixels_BMPHWC[:, :, 1]
-    return mixed_BMHWC.permute(0, 2, 3, 1, 4).reshape(rows, height, width, members * channels).to(dtype)
+    masks = masks if masks.ndim == 5 else masks[:, :, None]  # (B * M, 1, 1 or C, H or 1, W or 1)
+    return masks.view(rows, members, *masks.shape[2:]).permute(0, 3, 4, 1, 2)
 
 
-def _within(position: Tensor, size: int) -> Tensor:
-    return (position >= 0) & (position < size)
+def mix_pixels(image: Tensor, partner: Tensor, mask: Tensor) -> Tensor:
+    """Returns mask * image + (1 - mask) * partner, each product and the sum rounded to float32."""
+    return mask * image + (1 - mask) * partner

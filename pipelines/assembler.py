@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.plan import StepPlan
-from pipelines.assemble import assemble_pixels, batch_of
+from pipelines.assemble import ONE_KERNEL, assemble_pixels, batch_of
 from pipelines.kernels import assemble_rows
 
 # A piece of a step that one core works on for some tenths of a millisecond, and whose pixels fit its cache.
@@ -58,7 +58,7 @@ class Assembler:
         self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="assembler")
         if device.type == "cuda":
-            self._compiled = torch.compile(assemble_pixels, dynamic=False)
+            self._compiled = torch.compile(assemble_pixels, dynamic=False, options=ONE_KERNEL)
 
     def batches(self, jobs: Iterable[Job]) -> Iterator[Batch]:
         """The batches of some jobs, in order, each valid until the next is asked for."""

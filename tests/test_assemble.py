@@ -6,12 +6,13 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from torch._inductor import metrics
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, MsdaMethod, Recipe
 from pipelines import kernels
-from pipelines.assemble import assemble, assemble_pixels, normalisation_table
+from pipelines.assemble import ONE_KERNEL, assemble, assemble_pixels, normalisation_table
 from pipelines.plans import pack, steps_per_block, unpack
 from pipelines.resident import ResidentEvaluation, ResidentTraining
 
@@ -162,22 +163,19 @@ def test_kernels_are_compiled_where_no_machine_code_can_be_kept(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own, which change with its releases
-def test_the_compiled_twin_equals_the_eager_one():
+@pytest.mark.parametrize("msda", [None, "mixup", "cutmix", "channel"])
+def test_the_compiled_twin_is_one_kernel_and_equals_the_eager_one(msda):
     """What CUDA runs, here as the C++ that TorchInductor writes for a CPU."""
-    plan = as_tensors(draw_step_plan(recipe(2, "mixup"), 5, 1, 0))
+    plan = as_tensors(draw_step_plan(recipe(2, msda), 5, 1, 0))
     arguments = (
-        torch.from_numpy(IMAGES),
-        torch.from_numpy(TABLE),
-        plan.index,
-        plan.offset,
-        plan.flip,
-        plan.pixel_box,
-        plan.pixel_pattern,
-        plan.pixel_values,
-        3,
-        torch.float32,
+        *(torch.from_numpy(IMAGES), torch.from_numpy(TABLE), plan.index, plan.offset, plan.flip),
+        *(plan.pixel_box, plan.pixel_pattern, plan.pixel_values, 3, torch.float32),
     )
-    compiled = torch.compile(assemble_pixels, dynamic=False)(*arguments)
+    torch._dynamo.reset()
+    metrics.reset()
+    with torch._inductor.config.patch(force_disable_caches=True):
+        compiled = torch.compile(assemble_pixels, dynamic=False, options=ONE_KERNEL)(*arguments)
+    assert metrics.generated_kernel_count == 1
     # A compiler may contract a product and a sum into one rounding: within one unit in the last place.
     torch.testing.assert_close(compiled, assemble_pixels(*arguments), rtol=2.4e-7, atol=1.2e-7)
 
