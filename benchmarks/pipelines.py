@@ -201,7 +201,7 @@ class _Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,
-            text=True,
+            bufsize=0,
             process_group=0,
         )
         return self
@@ -214,11 +214,10 @@ class _Process:
         """
         os.killpg(self._process.pid, signal.SIGCONT)
         try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
             line = self._process.stdout.readline()
         except BrokenPipeError:
-            line = ""
+            line = b""
         if not line:
             self._process.wait()
             self._complaints.seek(0)
@@ -231,12 +230,10 @@ class _Process:
         return answer
 
     def __exit__(self, *_: object) -> None:
-        try:
+        self._process.stdin.close()  # awake, it ends by itself, and its workers with it
+        with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(self._process.pid, signal.SIGCONT)
-            self._process.stdin.close()  # it ends by itself, and its workers with it
             self._process.wait(_SECONDS_TO_END)
-        except (OSError, subprocess.TimeoutExpired):
-            pass
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()

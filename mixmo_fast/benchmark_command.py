@@ -65,6 +65,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console) -> dict[str, Any]
     dataset = [] if options.synthetic is None else [f"data.dataset={options.synthetic}"]
     config = load_config(options.config, [*options.overrides, *dataset])
     names = _names(options.pipelines)
+    build.PipelineOptions(workers=options.workers, cache=options.cache)
     rows = [config.batch.rows] if options.rows is None else _row_counts(options.rows, config)
     if options.plot is not None:
         _check_picture(options.plot)
