@@ -5,7 +5,6 @@ Every pipeline that has its images on the device uses it: `resident` has all of 
 Shapes: N images at hand, B rows, M members, P = 2 (image, partner), C channels, H W pixels.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,21 +17,24 @@ from torch import Tensor
 from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.plan import StepPlan
 from pipelines.assemble import ONE_KERNEL, assemble_pixels, batch_of
+from pipelines.cores import available_cores
 from pipelines.kernels import assemble_rows
 
-# A piece of a step that one core works on for some tenths of a millisecond, and whose pixels fit its cache.
-_ROWS_PER_PIECE = 64
+# What one core works on at a time: some tenths of a millisecond, since handing work over costs a tenth; and little
+# enough for what is in flight to stay in the cache.
+_ROWS_PER_PIECE = 256
+_PIECES_AHEAD_PER_CORE = 1
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one batch is made from.
+    """What the batches of S consecutive steps are made from.
 
     Attributes:
-        images: uint8 (N, H, W, C), on the device; may not change until the batch after this one was asked for.
-        host: The step's plan as arrays; its indices count in `images`.
+        images: uint8 (N, H, W, C), on the device; may not change while anything refers to it.
+        host: The steps' plans as arrays, with a leading axis S; the indices count in `images`.
         device: The same as tensors on the device.
-        labels: int64 (B, M, P), on the device.
+        labels: int64 (S, B, M, P), on the device.
     """
 
     images: Tensor
@@ -55,7 +57,7 @@ class Assembler:
         self.padding, self.device, self.dtype = padding, device, dtype
         self._flat_table = np.ascontiguousarray(table).reshape(-1)
         self._table = torch.from_numpy(table).to(device)
-        self._cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self._cores = available_cores()
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="assembler")
         if device.type == "cuda":
             self._compiled = torch.compile(assemble_pixels, dynamic=False, options=ONE_KERNEL)
@@ -64,56 +66,101 @@ class Assembler:
         """The batches of some jobs, in order, each valid until the next is asked for."""
         if self.device.type == "cpu":
             return self._on_cpu(iter(jobs))
-        return (batch_of(job.device, self._on_device(job), job.labels) for job in jobs)
+        return self._on_cuda(jobs)
 
     def close(self) -> None:
         """Ends the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    def _on_device(self, job: Job) -> Tensor:
-        plan = job.device
-        return self._compiled(
-            *(job.images, self._table, plan.index, plan.offset, plan.flip),
-            *(plan.pixel_box, plan.pixel_pattern, plan.pixel_values, self.padding, self.dtype),
-        )
+    def _on_cuda(self, jobs: Iterable[Job]) -> Iterator[Batch]:
+        for job in jobs:
+            for plan, labels in zip(job.device.steps(), job.labels, strict=True):
+                pixels = self._compiled(
+                    *(job.images, self._table, plan.index, plan.offset, plan.flip),
+                    *(plan.pixel_box, plan.pixel_pattern, plan.pixel_values, self.padding, self.dtype),
+                )
+                yield batch_of(plan, pixels, labels)
 
     def _on_cpu(self, jobs: Iterator[Job]) -> Iterator[Batch]:
-        started: deque[tuple[Job, Tensor, list[Future[None]]]] = deque()
+        started: deque[_Started] = deque()
         free: list[Tensor] = []
         try:
-            for job in jobs:
-                rows = len(job.host.index)
-                pieces = -(-rows // _ROWS_PER_PIECE)
-                out = free.pop() if free else self._buffer(job)
-                started.append((job, out, [self._start(job, out, piece) for piece in range(pieces)]))
-                # Enough for every core to have work while the oldest batch is waited for.
-                if pieces * (len(started) - 1) >= self._cores:
-                    yield self._finish(*started[0])
-                    free.append(started.popleft()[1])
+            for group in _groups(jobs):
+                started.append(self._start(group, free.pop() if free else self._buffer(group)))
+                # The cores find work when they look for some; what more there was would only leave the cache.
+                if sum(len(one.pieces) for one in started) > _PIECES_AHEAD_PER_CORE * self._cores:
+                    yield from self._finish(started[0])
+                    free.append(started.popleft().out)
             while started:
-                yield self._finish(*started[0])
+                yield from self._finish(started[0])
                 started.popleft()
         finally:  # an epoch that is given up: nobody may write any more when the buffers and images go
-            for _, _, futures in started:
-                for future in futures:
-                    if not future.cancel():
-                        future.exception()
+            for future in (piece for one in started for piece in one.pieces):
+                if not future.cancel():
+                    future.exception()
 
-    def _buffer(self, job: Job) -> Tensor:
-        _, height, width, channels = job.images.shape
-        rows, members = job.host.index.shape[:2]
-        return torch.empty((rows, height, width, members * channels))
+    def _buffer(self, group: "_Group") -> Tensor:
+        """Memory for any group of these rows: (steps * B, H, W, M * C)."""
+        rows, members = group.job.host.index.shape[1:3]
+        _, height, width, channels = group.job.images.shape
+        return torch.empty((_steps_per_group(rows) * rows, height, width, members * channels))
 
-    def _start(self, job: Job, out: Tensor, piece: int) -> Future[None]:
-        plan, begin = job.host, piece * _ROWS_PER_PIECE
-        return self._threads.submit(
-            assemble_rows,
-            *(job.images.numpy().reshape(-1), tuple(job.images.shape[1:3]), self._flat_table),
-            *(plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values),
-            *(self.padding, out.numpy().reshape(-1), begin, min(begin + _ROWS_PER_PIECE, len(out))),
-        )
+    def _start(self, group: "_Group", out: Tensor) -> "_Started":
+        job, plan = group.job, group.job.host
+        rows = plan.index.shape[1]
+        end = (group.last - group.first) * rows
+        # The rows of several steps are as good as those of one.
+        arrays = [
+            array[group.first : group.last].reshape((end, *array.shape[2:]))
+            for array in (plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values)
+        ]
+        pieces = [
+            self._threads.submit(
+                assemble_rows,
+                *(job.images.numpy().reshape(-1), tuple(job.images.shape[1:3]), self._flat_table, *arrays),
+                *(self.padding, out.numpy().reshape(-1), begin, min(begin + _ROWS_PER_PIECE, end)),
+            )
+            for begin in range(0, end, _ROWS_PER_PIECE)
+        ]
+        return _Started(group, out, pieces)
 
-    def _finish(self, job: Job, out: Tensor, futures: list[Future[None]]) -> Batch:
-        for future in futures:
-            future.result()
-        return batch_of(job.device, out.to(self.dtype), job.labels)
+    def _finish(self, started: "_Started") -> Iterator[Batch]:
+        for piece in started.pieces:
+            piece.result()
+        group, out = started.group, started.out
+        steps = out[: len(group.plans) * len(group.plans[0].index)].to(self.dtype).unflatten(0, (len(group.plans), -1))
+        labels = group.job.labels[group.first : group.last]
+        for plan, pixels, own_labels in zip(group.plans, steps, labels, strict=True):
+            yield batch_of(plan, pixels, own_labels)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The steps [first, last) of a job, which are made together."""
+
+    job: Job
+    first: int
+    last: int
+    plans: list[StepPlan]
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A group that is being made."""
+
+    group: _Group
+    out: Tensor
+    pieces: list[Future[None]]
+
+
+def _steps_per_group(rows: int) -> int:
+    return max(1, _ROWS_PER_PIECE // rows)
+
+
+def _groups(jobs: Iterator[Job]) -> Iterator[_Group]:
+    for job in jobs:
+        plans = list(job.device.steps())
+        size = _steps_per_group(job.host.index.shape[1])
+        for first in range(0, len(plans), size):
+            here = plans[first : first + size]
+            yield _Group(job, first, first + len(here), here)

@@ -26,10 +26,10 @@ LABEL_FIELD = "label"
 # pages waste less of it under a shuffled order.
 PAGE_BYTES = 1 << 21
 
-_VERSION = 2
-_TYPE_INT = 1
-_TYPE_RGB_IMAGE = 2
-_MODE_RAW = 1
+VERSION = 2
+TYPE_INT = 1
+TYPE_RGB_IMAGE = 2
+MODE_RAW = 1
 
 HEADER = np.dtype([("version", "<u2"), ("fields", "<u2"), ("page", "<u4"), ("samples", "<u8"), ("table", "<u8")])
 DESCRIPTOR = np.dtype([("type", "u1"), ("name", "S16"), ("arguments", "V1024")])
@@ -114,12 +114,12 @@ def write_beton(file: Writable, images: np.ndarray, labels: np.ndarray) -> None:
     count, height, width, _ = images.shape
     layout = beton_layout(count, height, width)
 
-    header = np.array((_VERSION, 2, PAGE_BYTES, count, layout.table), dtype=HEADER)
+    header = np.array((VERSION, 2, PAGE_BYTES, count, layout.table), dtype=HEADER)
     fields = np.zeros(2, dtype=DESCRIPTOR)
-    fields["type"] = (_TYPE_RGB_IMAGE, _TYPE_INT)
+    fields["type"] = (TYPE_RGB_IMAGE, TYPE_INT)
     fields["name"] = (IMAGE_FIELD.encode(), LABEL_FIELD.encode())
     metadata = np.zeros(count, dtype=METADATA)
-    metadata["mode"], metadata["width"], metadata["height"] = _MODE_RAW, width, height
+    metadata["mode"], metadata["width"], metadata["height"] = MODE_RAW, width, height
     metadata["position"] = layout.positions()
     metadata["label"] = labels
     front = header.tobytes() + fields.tobytes() + metadata.tobytes()

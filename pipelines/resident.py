@@ -54,9 +54,9 @@ class ResidentTraining:
 
     def _jobs(self, epoch: int) -> Iterator[Job]:
         for block in self._plans.blocks(epoch):
-            labels = self._labels[block.device.index.long()]
-            for host, device, own_labels in zip(block.host.steps(), block.device.steps(), labels, strict=True):
-                yield Job(self._images, host, device, own_labels)
+            index = block.device.index
+            labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
+            yield Job(self._images, block.host, block.device, labels)
 
     def close(self) -> None:
         """Ends the threads that draw plans and make batches."""

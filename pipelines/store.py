@@ -174,7 +174,7 @@ def open_dataset(data_dir: Path, name: str, check: Literal["size", "sha256"] = "
         raise DataError(f"{name} is not in {data_dir}: run `{convert_command(data_dir, name)}`")
     dataset = read_manifest(path, data_dir, name)
     for record in dataset.files:
-        _check_file(folder / record.name, record, check, mend(data_dir, name))
+        check_file(folder / record.name, record, check, mend(data_dir, name))
     return dataset
 
 
@@ -214,7 +214,12 @@ def read_manifest(path: Path, data_dir: Path, name: str) -> Dataset:
     return dataclasses.replace(dataset, folder=path.parent)
 
 
-def _check_file(path: Path, record: FileRecord, check: Literal["size", "sha256"], remedy: str) -> None:
+def check_file(path: Path, record: FileRecord, check: Literal["size", "sha256"], remedy: str) -> None:
+    """Compares a file with what the manifest says of it: its size, or also, reading it once, its checksum.
+
+    Raises:
+        DataError: It differs, or cannot be read; the line ends with the remedy.
+    """
     try:
         size = path.stat().st_size
         if size != record.size:

@@ -1,8 +1,11 @@
 """What several test files share."""
 
+import gc
 from pathlib import Path
 
+import numba
 import pytest
+import torch
 from lab import Lab
 
 from pipelines.convert import convert
@@ -27,3 +30,18 @@ def trained(tmp_path_factory, digits) -> Lab:
     place = Lab(tmp_path_factory.mktemp("trained"), digits)
     place.train()
     return place
+
+
+@pytest.fixture
+def ffcv():
+    """FFCV itself, where it is installed."""
+    threads = torch.get_num_threads(), numba.get_num_threads()
+    module = pytest.importorskip("ffcv")
+    # Importing FFCV, and using it, sets torch's and numba's number of threads; results depend on it.
+    torch.set_num_threads(threads[0])
+    numba.set_num_threads(threads[1])
+    yield module
+    torch.set_num_threads(threads[0])
+    numba.set_num_threads(threads[1])
+    # The functions that FFCV compiles complain when they are finalised; here, and not in somebody else's test.
+    gc.collect()

@@ -1,14 +1,11 @@
 """Claims about the .beton writer: its structure by hand, and that FFCV itself reads what it writes."""
 
-import gc
 import io
 import struct
 
-import numba
 import numpy as np
 import originals
 import pytest
-import torch
 
 from pipelines.beton import PAGE_BYTES, beton_layout, write_beton
 
@@ -66,17 +63,6 @@ def test_many_samples_push_the_pixels_to_a_later_page():
 def test_what_the_format_cannot_hold_is_refused(images, labels):
     with pytest.raises(ValueError):
         written(images, labels)
-
-
-@pytest.fixture
-def ffcv():
-    threads = torch.get_num_threads(), numba.get_num_threads()
-    yield pytest.importorskip("ffcv")
-    # Importing FFCV sets torch and numba to one thread for the whole process; results depend on that number.
-    torch.set_num_threads(threads[0])
-    numba.set_num_threads(threads[1])
-    # The functions that FFCV compiles complain when they are finalised; here, and not in somebody else's test.
-    gc.collect()
 
 
 @pytest.mark.ffcv
