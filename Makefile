@@ -7,7 +7,7 @@ KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv clean
+.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv setup-dali clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ setup-ffcv: setup ## install ffcv, which compiles against libturbojpeg and OpenC
 
 test-ffcv: setup-ffcv ## run the tests that need ffcv
 	$(BIN)/python -m pytest -m ffcv
+
+setup-dali: setup ## install DALI (Linux; about 1 GB)
+	@[ "$$(uname -s)" = Linux ] || { echo "NVIDIA publishes DALI for Linux alone (on Windows: in WSL)" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dali]'
 
 clean: ## remove the environment and caches; data and runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -95,38 +95,39 @@ def _train(
     if checkpoint:
         load_network(network, checkpoint.network, paths.last)
     batches = build.make_training_batches(config, dataset, pipeline, device, precision)
-    test = build.make_test_batches(dataset, config.evaluation.rows, device, precision)
-    network.to(device)
-    step = TrainingStep(network, make_optimizer(network, config.optimizer), precision, config)
-    if checkpoint:
-        resume(checkpoint, step)
-    where = environment(device)
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    members = "one member" if config.network.members == 1 else f"{config.network.members} members"
-    _say(
-        console,
-        f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
-        f"{config.batch.rows} rows an epoch, {where['device']}, {precision.name}",
-    )
-    if checkpoint:
-        _say(console, f"{folder} holds {checkpoint.epoch} epochs: continuing")
-    from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
+    with closing(batches):
+        test = build.make_test_batches(dataset, config.evaluation.rows, device, precision)
+        network.to(device)
+        step = TrainingStep(network, make_optimizer(network, config.optimizer), precision, config)
+        if checkpoint:
+            resume(checkpoint, step)
+        where = environment(device)
+        parameters = sum(parameter.numel() for parameter in network.parameters())
+        members = "one member" if config.network.members == 1 else f"{config.network.members} members"
+        _say(
+            console,
+            f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
+            f"{config.batch.rows} rows an epoch, {where['device']}, {precision.name}",
+        )
+        if checkpoint:
+            _say(console, f"{folder} holds {checkpoint.epoch} epochs: continuing")
+        from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
 
-    _prepare(folder, options.from_scratch)
-    write_text(folder / "config.yaml", to_yaml(config))
-    write_text(folder / "environment.json", json.dumps(where | {"command": sys.argv}, indent=1) + "\n")
-    if not checkpoint:
-        # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-        draw_step(name, config, dataset, batches, folder / "first_batch.png")
-    first_epoch = checkpoint.epoch + 1 if checkpoint else 1
-    progress = RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
-    history = json.loads(checkpoint.history) if checkpoint else []
-    with RunLog(folder, history) as log, progress, closing(batches):
-        train(config, step, batches, test, log, progress, first_epoch)
-    summary = summarise(name, config, log.history, where["device"], options.pipeline, precision.name)
-    plot_learning_curves(log.history, name, folder / "learning_curves.png")
-    write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    _say(console, _in_a_sentence(summary, folder))
+        _prepare(folder, options.from_scratch)
+        write_text(folder / "config.yaml", to_yaml(config))
+        write_text(folder / "environment.json", json.dumps(where | {"command": sys.argv}, indent=1) + "\n")
+        if not checkpoint:
+            # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
+            draw_step(name, config, dataset, batches, folder / "first_batch.png")
+        first_epoch = checkpoint.epoch + 1 if checkpoint else 1
+        progress = RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
+        history = json.loads(checkpoint.history) if checkpoint else []
+        with RunLog(folder, history) as log, progress:
+            train(config, step, batches, test, log, progress, first_epoch)
+        summary = summarise(name, config, log.history, where["device"], options.pipeline, precision.name)
+        plot_learning_curves(log.history, name, folder / "learning_curves.png")
+        write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+        _say(console, _in_a_sentence(summary, folder))
 
 
 def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | None:

@@ -1,0 +1,252 @@
+"""The `dali` pipeline: a DALI graph reads, crops, flips and normalises the images that a plan names, some steps ahead.
+
+The graph makes images, not batches: for some rows of a step one sample for every image that a member sees, and behind
+those one for every partner that is mixed in. Mixing them, and laying the members side by side, is done where DALI left
+them, without a copy over the host. What the graph does has the same bits as `pipelines.assemble`: positions are the
+plan's integers, and a byte becomes a float32 by the same table.
+
+Shapes: N images of the data set, n samples, B rows of a step or of a part of it, M members, P = 2 (image, partner),
+K partners that are mixed in, C channels, H W pixels.
+"""
+
+import importlib
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mixmo_fast.batch import Batch
+from mixmo_fast.errors import DataError
+from mixmo_fast.mixing.plan import StepPlan
+from mixmo_fast.mixing.recipe import Recipe
+from pipelines.assemble import batch_of, normalisation_table
+from pipelines.cores import available_cores
+from pipelines.dali_mixing import mix_by_numba, mix_by_torch
+from pipelines.plans import PlanFeed
+from pipelines.store import Dataset
+
+if TYPE_CHECKING:
+    from nvidia.dali import Pipeline
+    from nvidia.dali.tensors import TensorCPU
+
+_STEPS_AHEAD = 2
+# On a CPU a step is made in parts whose pixels fit the cores' caches; a GPU has no use for parts.
+_ROWS_PER_PART = 64
+
+_INSTALL = "run `make setup-dali`, or `pip install 'mixmo-fast[dali]'`"
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of a step that DALI works on, whose samples are the B * M images and then the K partners.
+
+    DALI reads `start` and `flip` where they are, so a part is kept until its samples have come back.
+
+    Attributes:
+        host: Their plan, as arrays.
+        device: The plan of the whole step, on the device.
+        labels: int64, of the whole step, on the device.
+        mixed: int64 (K,), ascending: which of the B * M images has a partner.
+        start: int32 (n, 3), number of the image, row and column of the crop in it, which may be negative.
+        flip: int32 (n,), 1 for a left-right flip after the crop.
+    """
+
+    host: StepPlan
+    device: StepPlan
+    labels: Tensor
+    mixed: np.ndarray
+    start: np.ndarray
+    flip: np.ndarray
+
+
+class DaliTraining:
+    """Training batches out of a DALI graph; see `mixmo_fast.batch.TrainingBatches`.
+
+    One epoch at a time: to begin an epoch ends one that was not read to its end.
+
+    Args:
+        dataset: The converted data set.
+        recipe: What the plans are drawn from.
+        seed: Of the plans.
+        device: Where the batches are made.
+        dtype: Of the batches' images.
+        workers: Threads of DALI's CPU operators; None means as many as there are cores.
+
+    Raises:
+        DataError: DALI is missing or cannot be imported, or the data set is damaged.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        workers: int | None = None,
+    ):
+        dali = _import_dali()
+        self.recipe, self.device, self.dtype = recipe, device, dtype
+        self.steps_per_epoch = recipe.steps_per_epoch
+        self._labels = torch.from_numpy(dataset.load_labels("train")).to(device)
+        rows = recipe.rows if device.type == "cuda" else min(recipe.rows, _ROWS_PER_PART)
+        self._parts = [slice(first, min(first + rows, recipe.rows)) for first in range(0, recipe.rows, rows)]
+        self._shape = (recipe.rows, dataset.height, dataset.width, recipe.members, dataset.channels)
+        self._out = torch.empty(self._shape) if device.type == "cpu" else None
+        # The layout speaks of frames because flip knows no axis of images.
+        images = dali.tensors.TensorCPU(dataset.load_images("train", mmap=True), layout="FHWC")
+        self._source = _Source(images)
+        self._plans = PlanFeed(recipe, seed, device)
+        samples = rows * recipe.members * (2 if recipe.msda else 1)
+        ahead, threads = _STEPS_AHEAD * len(self._parts), workers or available_cores()
+        self._graph: Pipeline | None = _build_graph(dali, dataset, device, self._source, samples, ahead, threads)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1."""
+        self._end_epoch()
+        parts = self._source.parts = self._draw(epoch)
+        for _ in range(self.steps_per_epoch):
+            if self._source.parts is not parts:
+                raise RuntimeError(f"epoch {epoch} was ended by the beginning of another one or by close()")
+            yield self._next_batch()
+
+    def close(self) -> None:
+        """Ends all threads and lets go of the file."""
+        self._graph = None  # was the only reference: DALI's threads end here, and only then nobody reads the file
+        self._source.close()
+        self._plans.close()
+
+    def _next_batch(self) -> Batch:
+        on_cuda = self.device.type == "cuda"
+        out = torch.empty(self._shape, device=self.device) if on_cuda else self._out
+        # On CUDA nobody waits: the samples are put into the order of torch's stream, and when they go, DALI uses their
+        # memory again only behind what that stream was given until then. So no batch may be a view of them.
+        stream = torch.cuda.current_stream(self.device) if on_cuda else None
+        for rows in self._parts:
+            (made,) = self._graph.run(stream)
+            part = self._source.waiting.popleft()
+            samples = torch.from_dlpack(made.as_tensor()).flatten(0, 1)
+            if on_cuda:
+                mixed = torch.from_numpy(part.mixed).pin_memory().to(self.device, non_blocking=True)
+                mix_by_torch(samples, mixed, part.device, out)
+            else:
+                mix_by_numba(samples, part.mixed, part.host, out[rows])
+        return batch_of(part.device, out.flatten(3).to(self.dtype), part.labels)
+
+    def _end_epoch(self) -> None:
+        """Lets DALI finish what it has begun, so that what it makes next is the beginning of an epoch."""
+        if self._graph is None:
+            raise RuntimeError("this pipeline is closed")
+        self._source.parts = iter(())
+        while True:
+            try:
+                self._graph.run()
+            except StopIteration:
+                break
+        self._source.waiting.clear()
+        self._graph.reset()
+
+    def _draw(self, epoch: int) -> Iterator[_Part]:
+        for block in self._plans.blocks(epoch):
+            index = block.device.index
+            labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
+            for host, device, own_labels in zip(block.host.steps(), block.device.steps(), labels, strict=True):
+                for rows in self._parts:
+                    part = host.at(rows)
+                    yield _Part(part, device, own_labels, *_samples(part, self.recipe.crop_padding))
+
+
+class _Source:
+    """What DALI asks for the next samples.
+
+    Args:
+        images: uint8 (N, H, W, C), the mapped file.
+    """
+
+    def __init__(self, images: "TensorCPU"):
+        self._images: TensorCPU | None = images
+        self.parts: Iterator[_Part] = iter(())
+        self.waiting: deque[_Part] = deque()
+
+    def __call__(self) -> tuple[np.ndarray, np.ndarray, list["TensorCPU"]]:
+        """Where the next samples begin, whether they are flipped, and for each the file; stops with the epoch."""
+        part = next(self.parts)
+        self.waiting.append(part)
+        return part.start, part.flip, [self._images] * len(part.flip)
+
+    def close(self) -> None:
+        """Lets go of the file; DALI's operators, which refer to each other, may keep this object for some time."""
+        self.parts, self._images = iter(()), None
+        self.waiting.clear()
+
+
+def _build_graph(
+    dali: ModuleType, dataset: Dataset, device: torch.device, source: _Source, samples: int, ahead: int, threads: int
+) -> "Pipeline":
+    """The graph, whose one output is float32 (n, 1, H, W, C) on the device; n is at most `samples`."""
+    fn, types = dali.fn, dali.types
+    on_cuda = device.type == "cuda"
+    size = (1, dataset.height, dataset.width)
+    table = normalisation_table(dataset.mean, dataset.std)
+    # The channels' tables stand in a row, that of channel c from 256 * c on. Each pixel has a copy of these numbers
+    # because DALI adds arrays of one shape much faster than it repeats a shorter one.
+    first_key = np.broadcast_to(np.arange(0, table.size, table.shape[1], dtype=np.uint16), (*size, len(table)))
+
+    @dali.pipeline_def(
+        batch_size=samples,
+        num_threads=threads,
+        device_id=_device_id(device) if on_cuda else None,
+        prefetch_queue_depth=ahead,
+        exec_dynamic=True,  # outputs belong to who holds them
+    )
+    def graph():
+        # Each sample is the whole file, where it is mapped; its crop is the only part that is ever read. The numpy
+        # reader can do that too (a region of the same file for each sample), just as fast, but it makes batches of one
+        # size only: partners that are not mixed in would have to be read as well.
+        start, flip, images = fn.external_source(source=source, num_outputs=3, batch=True, no_copy=True)
+        image = fn.slice(images, start=start, shape=size, axes=[0, 1, 2], out_of_bounds_policy="pad", fill_values=0)
+        if on_cuda:
+            image = image.gpu()
+        image = fn.flip(image, horizontal=flip)
+        key = image + types.Constant(np.ascontiguousarray(first_key), device="gpu" if on_cuda else "cpu")
+        # Not by crop_mirror_normalize: that multiplies by an inverse, which has other bits than torchvision's division.
+        return fn.lookup_table(key, keys=list(range(table.size)), values=table.ravel().tolist(), dtype=types.FLOAT)
+
+    built = graph()
+    built.build()
+    return built
+
+
+def _samples(plan: StepPlan, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which images have a partner, where each sample begins, and whether it is flipped: see `_Part`."""
+    # Where a mask is 1 inside and outside, nothing is seen of the partner.
+    mixed = np.flatnonzero((plan.pixel_values != 1).any(axis=-1))
+    start = np.concatenate((plan.index[..., None], plan.offset - np.int32(padding)), axis=-1).reshape(-1, 2, 3)
+    flip = plan.flip.reshape(-1, 2).astype(np.int32)
+    return mixed, np.concatenate((start[:, 0], start[mixed, 1])), np.concatenate((flip[:, 0], flip[mixed, 1]))
+
+
+def _device_id(device: torch.device) -> int:
+    return torch.cuda.current_device() if device.index is None else device.index
+
+
+def _import_dali() -> ModuleType:
+    """DALI, imported now.
+
+    Raises:
+        DataError: It is missing, or does not load here.
+    """
+    try:
+        return importlib.import_module("nvidia.dali")
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name in ("nvidia", "nvidia.dali"):
+            raise DataError(f"the dali pipeline needs nvidia-dali-cuda120: {_INSTALL}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(
+            f"the dali pipeline needs nvidia-dali-cuda120, which is installed but does not load ({reason}): {_INSTALL}"
+        ) from error
