@@ -12,7 +12,7 @@ from torch import Tensor
 from mixmo_fast.mixing.patterns import INSIDE
 from mixmo_fast.mixing.plan import StepPlan
 from pipelines.assemble import mix_pixels, pixel_masks
-from pipelines.kernels import _compiled
+from pipelines.kernels import compiled
 
 _ONE = np.float32(1)
 _SCALE = np.float32(1 / INSIDE)
@@ -43,7 +43,7 @@ def mix_by_numba(samples: Tensor, mixed: np.ndarray, plan: StepPlan, out: Tensor
     _mix_rows(samples.numpy(), mixed, *places, out.numpy())
 
 
-@_compiled
+@compiled
 def _mix_rows(samples, mixed, box, pattern, values, out):
     """The same without torch.
 

@@ -19,7 +19,7 @@ _ONE = np.float32(1)
 _SCALE = np.float32(1 / INSIDE)
 
 
-def _compiled(function):
+def compiled(function):
     """Compiles; the machine code is kept on disk where numba finds a folder it may write to."""
     try:
         return numba.njit(nogil=True, cache=True)(function)
@@ -72,7 +72,7 @@ def _byte(images, line, visible, x, width):
     return np.uint64(0), np.uint64(0)
 
 
-@_compiled
+@compiled
 def assemble_rows(images, size, table, index, offset, flip, box, pattern, values, padding, out, begin, end):
     """Gathers, crops, flips, normalises and mixes the images of the rows [begin, end) of one step into `out`.
 
@@ -145,7 +145,7 @@ def assemble_rows(images, size, table, index, offset, flip, box, pattern, values
                             out[at + c] = value * a + (_ONE - value) * b
 
 
-@_compiled
+@compiled
 def normalise_rows(images, table, out):
     """Looks every byte up: images uint8 (N, H, W * C) -> out float32 (N, H, W * C), overwritten."""
     count, height, width = images.shape

@@ -157,7 +157,7 @@ def test_kernels_are_compiled_where_no_machine_code_can_be_kept(monkeypatch):
 
     monkeypatch.setattr(kernels.numba, "njit", no_cache)
     out = np.empty((2, 12, 48), dtype=np.float32)
-    kernels._compiled(kernels.normalise_rows.py_func)(IMAGES[:2].reshape(2, 12, 48), TABLE.reshape(-1), out)
+    kernels.compiled(kernels.normalise_rows.py_func)(IMAGES[:2].reshape(2, 12, 48), TABLE.reshape(-1), out)
     np.testing.assert_array_equal(out.reshape(2, 12, 16, 3), normalised(IMAGES[:2]))
 
 
