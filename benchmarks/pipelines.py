@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.training.runlog import environment
+from pipelines.cores import available_cores
 
 REFERENCE = "reference"
 
@@ -98,12 +100,21 @@ def benchmark(plan: Plan, say: Callable[[str], None]) -> Numbers:
         "copy_bytes_per_second": bandwidth,
         "definitions": DEFINITIONS,
         "members": plan.config.network.members,
-        "workers": plan.workers or os.cpu_count(),
+        "cores": available_cores(),
+        "workers": plan.workers or available_cores(),
         "repetitions": plan.repetitions,
         "seconds": plan.seconds,
         "config": to_yaml(plan.config),
+        "extras": {name: _version(name) for name in ("ffcv", "nvidia-dali-cuda120")},
         **environment(device),
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def _measure(

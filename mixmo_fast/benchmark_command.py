@@ -108,8 +108,13 @@ def run_benchmark(options: BenchmarkOptions, console: Console) -> dict[str, Any]
         from benchmarks.chart import plot_benchmark  # matplotlib takes a second to import
 
         options.plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_benchmark(result, f"{options.config.stem}\n{result['data']}, {result['device']}", options.plot)
+        plot_benchmark(result, _title(result), options.plot)
     return result
+
+
+def _title(result: dict[str, Any]) -> str:
+    cores = "" if result["cuda"] else f", {result['cores']} cores"
+    return f"{result['name']}\n{result['data']}, {result['device']}{cores}"
 
 
 def _names(text: str) -> list[str]:
@@ -144,7 +149,7 @@ def _check_picture(path: Path) -> None:
 
 
 def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=f"{result['name']}, {result['data']}, {result['device']}")
+    table = Table(title=_title(result).replace("\n", ", "))
     headings = ["rows", "pipeline", "rows/s", "smallest", "largest", f"/ {REFERENCE}", "images/s", "MB/s", "of copy"]
     headings += ["first batch", "memory"]
     steps = any("step_ratio" in one for panel in result["row_counts"].values() for one in panel["contestants"].values())

@@ -137,7 +137,7 @@ class ReferenceTraining:
             else:
                 raise
             self._end_workers()
-            raise DataError(f"{problem}, or use fewer --workers (0: all in the main process)") from error
+            raise DataError(f"{problem}, or use fewer --workers") from error
 
     def _make_loader(self) -> DataLoader:
         return DataLoader(

@@ -8,6 +8,7 @@ Shapes: N images, B rows, M members.
 """
 
 import dataclasses
+import gc
 from contextlib import closing
 from dataclasses import fields
 from pathlib import Path
@@ -67,6 +68,14 @@ def data(tmp_path_factory, digits) -> Path:
         (folder / name).mkdir()
         write_folder(info, OriginalImages(images, labels, images[:9], labels[:9], ("made up",), False), folder / name)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def finalisers_complain_here(request):
+    """The functions that FFCV compiles complain when they are finalised; here, and not in somebody else's test."""
+    yield
+    if request.node.get_closest_marker("ffcv"):
+        gc.collect()
 
 
 def config_of(name: str, members: int, mixing: str | None, msda: str | None, repetitions: int) -> Config:
