@@ -23,7 +23,7 @@ from pipelines.kernels import assemble_rows
 # What one core works on at a time: a millisecond or two, measured to be best on two cores. Handing over less costs more
 # than it helps.
 _ROWS_PER_PIECE = 512
-_MOST_THREADS = 8  # which make more than a million rows a second; each has a piece in memory
+_MOST_THREADS = 8  # no CPU trains as fast as two make batches, and each has a piece in memory
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _copy(images, line, visible, first, step, width, begin, end, table, out, to,
 
 
 @numba.njit(inline="always")
-def _byte(images, line, visible, x, width):
+def _position(line, visible, x, width):
     """Where the byte of channel 0 at x lies, and whether there is one: outside the image all bytes are 0."""
     if visible and 0 <= x < width:
         return np.uint64(line + 3 * x), np.uint64(1)
@@ -74,7 +74,9 @@ def _byte(images, line, visible, x, width):
 
 @compiled
 def assemble_rows(images, size, table, index, offset, flip, box, pattern, values, padding, out, begin, end):
-    """Gathers, crops, flips, normalises and mixes the images of the rows [begin, end) of one step into `out`.
+    """Gathers, crops, flips, normalises and mixes the images of the rows [begin, end) into `out`.
+
+    B may count the rows of several steps.
 
     Args:
         images: uint8 (N * H * W * C).
@@ -129,8 +131,8 @@ def assemble_rows(images, size, table, index, offset, flip, box, pattern, values
                     _copy(images, line_b, visible_b, first_b, step_b, width, start, stop, table, out, to, stride)
                 else:
                     for x in range(start, stop):
-                        at_a, is_a = _byte(images, line_a, visible_a, first_a + step_a * x, width)
-                        at_b, is_b = _byte(images, line_b, visible_b, first_b + step_b * x, width)
+                        at_a, is_a = _position(line_a, visible_a, first_a + step_a * x, width)
+                        at_b, is_b = _position(line_b, visible_b, first_b + step_b * x, width)
                         at = np.uint64(to + x * stride)
                         if not constant and pattern.shape[2] == 1:
                             p = np.float32(pattern[row, member, 0, y, x]) * _SCALE
