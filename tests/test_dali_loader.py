@@ -170,7 +170,7 @@ def test_closing_ends_all_threads_and_lets_go_of_the_file(dataset):
     patience = time.monotonic() + 5  # a thread that was joined is listed until the system has cleared it away
     while threads() > before and time.monotonic() < patience:
         time.sleep(0.01)
-    assert threads() == before
+    assert threads() <= before  # one of the libraries' own may have ended meanwhile
     assert "train_images.npy" not in Path("/proc/self/maps").read_text()
     for epoch in (held, batches.epoch(2)):
         with pytest.raises(RuntimeError, match="clos"):
