@@ -9,6 +9,7 @@ Shapes: B rows, M members.
 """
 
 import json
+import math
 import os
 import sys
 import time
@@ -24,7 +25,8 @@ from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.training.step import Precision, TrainingStep, choose_precision, make_optimizer
+from mixmo_fast.training.options import choose_options, set_switches
+from mixmo_fast.training.step import TrainingStep, make_optimizer
 from pipelines.store import open_dataset
 
 _FEWEST_BATCHES = 4
@@ -42,7 +44,8 @@ class Contestant:
     def __init__(self, request: Answer):
         self.config: Config = parse_config(request["config"], "the benchmark's configuration")
         self.device = build.choose_device(request["device"])
-        self.precision: Precision = choose_precision(self.config.step.precision, self.device)
+        self.how = choose_options(self.config.step, self.device, macs=math.inf)  # as in a long run
+        set_switches(self.how, self.device)
         dataset = open_dataset(Path(request["data"]), self.config.data.dataset)
         self.classes = dataset.classes
         free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else 0
@@ -50,7 +53,7 @@ class Contestant:
         started = time.perf_counter()
         options = build.PipelineOptions(request["pipeline"], request["workers"], request["cache"])
         self.batches: TrainingBatches = build.make_training_batches(
-            self.config, dataset, options, self.device, self.precision
+            self.config, dataset, options, self.device, self.how.precision
         )
         made = time.perf_counter()
         self._stream = self._forever()
@@ -92,9 +95,8 @@ class Contestant:
         """Seconds of a training step on new batches, and on one batch again and again."""
         if self._step is None:
             network = build.make_network(self.config, self.classes).to(self.device)
-            self._step = TrainingStep(
-                network, make_optimizer(network, self.config.optimizer), self.precision, self.config
-            )
+            optimizer = make_optimizer(network, self.config.optimizer, self.how.fused_optimizer)
+            self._step = TrainingStep(network, optimizer, self.how)
             self._step.start_epoch()
             self._time(steps, self._stream)  # compiles, and finds the fastest convolutions
         fresh = self._time(steps, self._stream)

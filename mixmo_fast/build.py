@@ -15,7 +15,10 @@ from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
 from mixmo_fast.networks import preact_resnet, wide_resnet
 from mixmo_fast.networks.multi import MultiMemberNetwork
-from mixmo_fast.training.step import Precision
+from mixmo_fast.networks.work import forward_macs
+from mixmo_fast.training.distributed import Ranks
+from mixmo_fast.training.options import StepOptions, choose_options
+from mixmo_fast.training.precision import Precision
 from pipelines.assemble import normalisation_table
 from pipelines.catalog import DatasetInfo, dataset_info
 from pipelines.convert import convert
@@ -100,13 +103,30 @@ def make_network(config: Config, classes: int) -> MultiMemberNetwork:
         return preact_resnet.preact_resnet18(settings.width, settings.members, classes)
 
 
-def make_recipe(config: Config, dataset: Dataset | DatasetInfo) -> Recipe:
+def make_step_options(
+    config: Config, dataset: Dataset | DatasetInfo, device: torch.device, ranks: Ranks | None = None
+) -> StepOptions:
+    """How the configured run takes its steps on a device.
+
+    Raises:
+        DeviceError: For what the device does not have.
+        ConfigError: For settings that exclude each other.
+    """
+    with torch.device("meta"):
+        macs = forward_macs(make_network(config, dataset.classes), dataset.height, dataset.width)
+    rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
+    return choose_options(config.step, device, macs * rows, (ranks or Ranks()).count)
+
+
+def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks | None = None) -> Recipe:
     """What the plans are drawn from.
 
     Raises:
-        ConfigError: When the data set does not fill one step.
+        ConfigError: When the data set does not fill one step, or a step's rows cannot be shared out to the ranks.
     """
-    data, batch = config.data, config.batch
+    data, batch, ranks = config.data, config.batch, ranks or Ranks()
+    if batch.rows % ranks.count:
+        raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
     stem = wide_resnet if config.network.kind == "wide_resnet" else preact_resnet
     if dataset.train_images * batch.repetitions < batch.rows:
@@ -128,19 +148,26 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo) -> Recipe:
         mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
         msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
         input_repetition=batch.input_repetition,
+        parts=ranks.count,
+        part=ranks.rank,
     )
 
 
 def make_training_batches(
-    config: Config, dataset: Dataset, pipeline: PipelineOptions, device: torch.device, precision: Precision
+    config: Config,
+    dataset: Dataset,
+    pipeline: PipelineOptions,
+    device: torch.device,
+    precision: Precision,
+    ranks: Ranks | None = None,
 ) -> TrainingBatches:
-    """The training pipeline of that name.
+    """The training pipeline of that name; with several ranks, of this one's rows.
 
     Raises:
         ConfigError: For a data set too small for one step.
         DataError: For a damaged data set, or a pipeline whose library is not installed.
     """
-    recipe, dtype = make_recipe(config, dataset), precision.image_dtype
+    recipe, dtype = make_recipe(config, dataset, ranks), precision.image_dtype
     if pipeline.name == "ffcv":
         from pipelines.ffcv_loader import FfcvTraining
 

@@ -125,16 +125,20 @@ def train(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Forget an earlier run of that name instead of continuing it.")
     ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device; slower on a GPU.")
+    ] = False,
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01.")
     ] = None,
     debug: DebugOption = False,
 ) -> None:
-    """Train a configuration, or continue it where it stopped."""
+    """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
     from mixmo_fast.train_command import TrainOptions, train_run
 
     options = TrainOptions(
-        config, data, runs, pipeline, workers, cache, device, seed, from_scratch, tuple(override or ())
+        *(config, data, runs, pipeline, workers, cache, device, seed, from_scratch, deterministic),
+        overrides=tuple(override or ()),
     )
     try:
         train_run(options, _console())

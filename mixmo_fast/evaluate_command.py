@@ -17,7 +17,7 @@ from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.evaluation.metrics import Scores, evaluate_logits
 from mixmo_fast.training.checkpoint import CheckpointPaths, load_checkpoint, load_network
-from mixmo_fast.training.step import choose_precision
+from mixmo_fast.training.precision import choose_precision
 
 
 @dataclass(frozen=True)

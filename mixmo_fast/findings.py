@@ -14,6 +14,9 @@ from mixmo_fast.machine import Extra, Gpus
 
 State = Literal["ok", "missing", "warning", "broken"]
 
+# As in `mixmo_fast.training.precision`, which needs a torch that works.
+_FAST_BF16 = ("avx512_bf16", "amx_bf16")
+
 _LITTLE_SHARED_MEMORY_BYTES = 10**9
 
 _GET_DRIVER = "install NVIDIA's driver: https://www.nvidia.com/drivers, or the system's package of it"
@@ -117,9 +120,9 @@ def judge_bf16(gpus: Gpus, instructions: Collection[str]) -> Finding:
             return Finding("GPU", "bf16", "ok", "on the GPU; step.precision: auto uses it")
         found = f"not on {', '.join(lacking)}; step.precision: auto is fp32 there"
         return Finding("GPU", "bf16", "missing", found, "train with --set step.precision=fp16 for more speed")
-    here = sorted(name for name in instructions if name.endswith("bf16"))
+    here = sorted(set(_FAST_BF16) & set(instructions))
     if here:
-        return Finding("GPU", "bf16", "ok", f"on the processor ({', '.join(here)}); auto is fp32 all the same")
+        return Finding("GPU", "bf16", "ok", f"on the processor ({', '.join(here)}); step.precision: auto uses it")
     return Finding("GPU", "bf16", "missing", "not on this processor", "nothing to do: step.precision: auto is fp32")
 
 

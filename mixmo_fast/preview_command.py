@@ -18,7 +18,7 @@ from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.mixing.recipe import Recipe
-from mixmo_fast.training.step import choose_precision
+from mixmo_fast.training.precision import choose_precision
 from pipelines.store import Dataset
 
 _STEPS_A_BLOCK = 32

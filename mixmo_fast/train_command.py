@@ -3,8 +3,8 @@
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,11 +16,13 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.preview_command import draw_step
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import resume, train
+from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment, write_text
-from mixmo_fast.training.step import Precision, TrainingStep, choose_precision, make_optimizer
+from mixmo_fast.training.step import TrainingStep, make_optimizer
 from mixmo_fast.training.summary import summarise
 
 # Sections that decide what a run computes; the others may change between its attempts.
@@ -41,6 +43,7 @@ class TrainOptions:
         device: `auto`, `cuda` or `cpu`.
         seed: Instead of the configuration's.
         from_scratch: Whether to forget an earlier run of that name.
+        deterministic: Whether to set `step.deterministic`.
         overrides: `key=value` each.
     """
 
@@ -53,23 +56,28 @@ class TrainOptions:
     device: str = "auto"
     seed: int | None = None
     from_scratch: bool = False
+    deterministic: bool = False
     overrides: Sequence[str] = ()
 
 
 def train_run(options: TrainOptions, console: Console) -> Path:
     """Trains a configuration, or continues it, and returns its run folder.
 
+    Under `torchrun` this is one of several ranks; rank 0 writes and prints.
+
     Raises:
         MixmoError: On anything a user can mend; what the folder held before is then untouched.
     """
-    seed = [] if options.seed is None else [f"seed={options.seed}"]
-    config = load_config(options.config, [*options.overrides, *seed])
+    extra = [] if options.seed is None else [f"seed={options.seed}"]
+    extra += ["step.deterministic=true"] if options.deterministic else []
+    config = load_config(options.config, [*options.overrides, *extra])
     pipeline = build.PipelineOptions(options.pipeline, options.workers, options.cache)
-    device = build.choose_device(options.device)
-    precision = choose_precision(config.step.precision, device)
     folder = options.runs / options.config.stem
-    with hold(folder):
-        _train(options, config, pipeline, device, precision, folder, console)
+    ranks = ranks_of_environment()
+    if not ranks.writes:
+        console = Console(quiet=True)
+    with join(ranks, build.choose_device(options.device)) as device, hold(folder) if ranks.writes else nullcontext():
+        _train(options, config, pipeline, device, ranks, folder, console)
     return folder
 
 
@@ -78,7 +86,7 @@ def _train(
     config: Config,
     pipeline: build.PipelineOptions,
     device: torch.device,
-    precision: Precision,
+    ranks: Ranks,
     folder: Path,
     console: Console,
 ) -> None:
@@ -90,15 +98,22 @@ def _train(
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
         _say(console, _in_a_sentence(json.loads((folder / "summary.json").read_text()), folder))
         return
+    if not ranks.writes:
+        ranks.wait()  # for a conversion
     dataset = build.ensure_dataset(config.data.dataset, options.data, lambda line: _say(console, line))
+    if ranks.writes:
+        ranks.wait()
+    how = build.make_step_options(config, dataset, device, ranks)
+    set_switches(how, device)
     network = build.make_network(config, dataset.classes)
     if checkpoint:
         load_network(network, checkpoint.network, paths.last)
-    batches = build.make_training_batches(config, dataset, pipeline, device, precision)
-    with closing(batches):
-        test = build.make_test_batches(dataset, config.evaluation.rows, device, precision)
+    batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, ranks)
+    with closing(batches), ExitStack() as cleanup:
+        test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
-        step = TrainingStep(network, make_optimizer(network, config.optimizer), precision, config)
+        optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
+        step = TrainingStep(network, optimizer, how, ranks)
         if checkpoint:
             resume(checkpoint, step)
         where = environment(device)
@@ -107,24 +122,29 @@ def _train(
         _say(
             console,
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
-            f"{config.batch.rows} rows an epoch, {where['device']}, {precision.name}",
+            f"{config.batch.rows} rows an epoch, {where['device']}, {_in_words(how, ranks)}",
         )
         if checkpoint:
             _say(console, f"{folder} holds {checkpoint.epoch} epochs: continuing")
+        first_epoch = checkpoint.epoch + 1 if checkpoint else 1
+        progress = cleanup.enter_context(
+            RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
+        )
+        if not ranks.writes:
+            train(config, step, batches, test, None, progress, first_epoch)
+            return
         from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
 
         _prepare(folder, options.from_scratch)
         write_text(folder / "config.yaml", to_yaml(config))
-        write_text(folder / "environment.json", json.dumps(where | {"command": sys.argv}, indent=1) + "\n")
+        where |= {"command": sys.argv, "ranks": ranks.count, "step": asdict(how)}
+        write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
         if not checkpoint:
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
             draw_step(name, config, dataset, batches, folder / "first_batch.png")
-        first_epoch = checkpoint.epoch + 1 if checkpoint else 1
-        progress = RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
-        history = json.loads(checkpoint.history) if checkpoint else []
-        with RunLog(folder, history) as log, progress:
-            train(config, step, batches, test, log, progress, first_epoch)
-        summary = summarise(name, config, log.history, where["device"], options.pipeline, precision.name)
+        log = cleanup.enter_context(RunLog(folder, json.loads(checkpoint.history) if checkpoint else []))
+        train(config, step, batches, test, log, progress, first_epoch)
+        summary = summarise(name, config, log.history, where["device"], options.pipeline, how.precision.name)
         plot_learning_curves(log.history, name, folder / "learning_curves.png")
         write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         _say(console, _in_a_sentence(summary, folder))
@@ -156,6 +176,16 @@ def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | N
                 f"now {_inline(getattr(config, section))}); use another --runs, or --from-scratch to start it again"
             )
     return checkpoint
+
+
+def _in_words(how: StepOptions, ranks: Ranks) -> str:
+    """`bf16, compiled, CUDA graph`: what differs between machines."""
+    parts = [how.precision.name]
+    parts += ["compiled"] if how.compile else []
+    parts += ["CUDA graph"] if how.cuda_graph else []
+    parts += ["deterministic"] if how.deterministic else []
+    parts += [f"{ranks.count} ranks"] if ranks.count > 1 else []
+    return ", ".join(parts)
 
 
 def _inline(section: object) -> str:

@@ -94,9 +94,9 @@ class DaliTraining:
         self.recipe, self.device, self.dtype = recipe, device, dtype
         self.steps_per_epoch = recipe.steps_per_epoch
         self._labels = torch.from_numpy(dataset.load_labels("train")).to(device)
-        rows = recipe.rows if device.type == "cuda" else min(recipe.rows, _ROWS_PER_PART)
-        self._parts = [slice(first, min(first + rows, recipe.rows)) for first in range(0, recipe.rows, rows)]
-        self._shape = (recipe.rows, dataset.height, dataset.width, recipe.members, dataset.channels)
+        rows = recipe.own_rows if device.type == "cuda" else min(recipe.own_rows, _ROWS_PER_PART)
+        self._parts = [slice(first, min(first + rows, recipe.own_rows)) for first in range(0, recipe.own_rows, rows)]
+        self._shape = (recipe.own_rows, dataset.height, dataset.width, recipe.members, dataset.channels)
         self._out = torch.empty(self._shape) if device.type == "cpu" else None
         # The layout speaks of frames because flip knows no axis of images.
         images = dali.tensors.TensorCPU(dataset.load_images("train", mmap=True), layout="FHWC")

@@ -92,10 +92,10 @@ class FfcvTraining:
         check_beton(dataset, "train")
         self.recipe, self.device = recipe, device
         self.steps_per_epoch = recipe.steps_per_epoch
-        partners = recipe.rows * recipe.members if recipe.msda else 0
+        partners = recipe.own_rows * recipe.members if recipe.msda else 0
         most = min(recipe.rows // recipe.repetitions + partners, recipe.images)
         image_bytes = dataset.height * dataset.width * dataset.channels
-        self._steps = max(1, min(_POOL_BYTES // (most * image_bytes), steps_per_block(recipe.rows)))
+        self._steps = max(1, min(_POOL_BYTES // (most * image_bytes), steps_per_block(recipe.own_rows)))
         self._longest = min(self._steps * most, recipe.images)
         self._place = np.zeros(recipe.images, dtype=np.int32)
         self._needed = np.zeros(recipe.images, dtype=np.bool_)

@@ -74,7 +74,7 @@ class PlanFeed:
 
     def blocks(self, epoch: int) -> Iterator[PlannedBlock]:
         """The epoch's plans in blocks of `steps_per_block`; the last one may be shorter."""
-        total, size = self.recipe.steps_per_epoch, steps_per_block(self.recipe.rows)
+        total, size = self.recipe.steps_per_epoch, steps_per_block(self.recipe.own_rows)
         starts = iter(range(0, total, size))
         ahead: deque[Future[_Drawn]] = deque()
         try:

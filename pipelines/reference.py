@@ -84,7 +84,7 @@ class ReferenceTraining:
         self.workers = available_cores() if workers is None else workers
         self.device, self.dtype = device, dtype
         self._plans = PlanFeed(recipe, seed, device)
-        self._keys = StepKeys(recipe.steps_per_epoch, recipe.rows)
+        self._keys = StepKeys(recipe.steps_per_epoch, recipe.own_rows)
         shared = SharedImages(images) if self.workers else images
         self._rows = Rows(shared, labels, mean, std, recipe, seed)
         self._loader: DataLoader | None = None

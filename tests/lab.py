@@ -19,6 +19,7 @@ batch: {rows: 128, repetitions: 2}
 optimizer: {lr: 0.05, weight_decay: 0.0006}
 schedule: {epochs: 4, warmup_steps: 22, milestones: {3: 0.1}}
 checkpoint: {every_epochs: 2}
+step: {precision: fp32}
 """
 ROOT = Path(__file__).parents[1]
 NOT_REPEATABLE = ("train_seconds", "test_seconds", "rows_per_second")

@@ -141,9 +141,10 @@ def test_yaml_spells_every_key_in_the_schemas_order():
         "mixing: {method: patch, prob: 0.5, alpha: 2.0, weight_root: 3.0, decay_from: 0.9166666666666666}",
         "msda: null",
         "batch: {rows: 64, repetitions: 1, input_repetition: 0.0}",
-        "optimizer: {lr: 0.0005, momentum: 0.9, nesterov: true, weight_decay: 0.0006}",
+        "optimizer: {lr: 0.0005, momentum: 0.9, nesterov: true, weight_decay: 0.0006, lr_scaling: none, lr_rows: null}",
         "schedule: {epochs: 300, warmup_steps: 3128, milestones: {101: 0.1, 201: 0.1}}",
-        "step: {precision: auto, channels_last: true, compile: false}",
+        "step: {precision: auto, channels_last: true, stem: auto, compile: auto, cuda_graph: auto, "
+        "fused_optimizer: true, deterministic: false}",
         "evaluation: {every_epochs: 1, rows: 500}",
         "checkpoint: {every_epochs: 30}",
         "seed: 1",
@@ -183,7 +184,7 @@ def test_true_is_true(written):
 @pytest.mark.parametrize("written", ["yes", "on", "y", "Yes", "ON", "1", "'true'"])
 def test_yes_and_on_are_not_taken_for_true(written):
     message = complaint(TEXT + f"step: {{compile: {written}}}")
-    assert message.startswith("run.yaml: step.compile: found ") and message.endswith("allowed: true or false")
+    assert message.startswith("run.yaml: step.compile: found ") and message.endswith("allowed: auto, true or false")
 
 
 @pytest.mark.parametrize("written", ["null", "~", "Null", ""])
@@ -351,7 +352,8 @@ def test_any_value_at_all_gives_one_line_and_no_traceback(value):
         (
             "# a comment",
             "step: {a: 1, b: 1}",
-            "step.a: unknown key; allowed: step.precision, step.channels_last, step.compile (and 1 more)",
+            "step.a: unknown key; allowed: step.precision, step.channels_last, step.stem, "
+            "step.compile, step.cuda_graph, step.fused_optimizer, step.deterministic (and 1 more)",
         ),
         ("# a comment", "seed: '1'", "seed: found '1', allowed: a whole number from 0 to 9223372036854775807"),
         (

@@ -190,7 +190,7 @@ def test_defaults_are_the_papers():
 def test_optional_sections_have_defaults_and_required_ones_do_not():
     config = Config.model_validate(SMALLEST)
     assert (config.mixing, config.msda, config.seed) == (None, None, 1)
-    assert config.step == StepConfig(precision="auto", channels_last=True, compile=False)
+    assert config.step == StepConfig(precision="auto", channels_last=True, compile="auto", cuda_graph="auto")
     assert config.evaluation == EvaluationConfig(every_epochs=1, rows=500)
     assert config.checkpoint == CheckpointConfig(every_epochs=30)
     for section in SMALLEST:
@@ -269,7 +269,8 @@ def test_every_known_key_can_be_described_in_words():
             "linear, patch, cow, noise, patchuphard, patchupsoft, stackhorizontal, stackvertical, channel "
             "or stackchannel",
         ),
-        (("step", "compile"), "true or false"),
+        (("step", "channels_last"), "true or false"),
+        (("step", "compile"), "auto, true or false"),
         (("msda",), "a section with method, prob, beta or null"),
         (("schedule", "milestones", 101), "a number above 0 and at most 1000"),
     ],

@@ -33,7 +33,7 @@ def test_evaluate_uses_the_configuration_that_was_trained(lab):
 def test_a_network_trained_in_fp16_is_evaluated_on_a_cpu_in_fp32(lab):
     lab.train("schedule.epochs=1")
     content = vars(load_checkpoint(lab.path()))
-    content["config"] = content["config"].replace("precision: auto", "precision: fp16")
+    content["config"] = content["config"].replace("precision: fp32", "precision: fp16")
     save_checkpoint(Checkpoint(**content), lab.path())
     assert "fp16" in content["config"]
     assert lab.evaluate().scores.top1 == read_history(lab.run)[0]["top1"]

@@ -12,7 +12,9 @@ from test_contract import PIPELINES, config_of, data  # noqa: F401 (a fixture)
 from mixmo_fast import build
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.load import load_config
-from mixmo_fast.training.step import Precision, TrainingStep, choose_precision, make_optimizer
+from mixmo_fast.training.options import choose_options
+from mixmo_fast.training.precision import Precision, choose_precision
+from mixmo_fast.training.step import TrainingStep, make_optimizer
 from pipelines.store import open_dataset
 from pipelines.synthetic import write_synthetic
 
@@ -89,9 +91,10 @@ def test_the_resident_pipeline_makes_three_million_rows_a_second(published):
 @pytest.mark.slow
 @pytest.mark.skipif(not is_hopper(), reason="the ratio is that of a fast GPU, which waits soonest")
 def test_a_training_step_never_waits_for_the_resident_pipeline(published):
-    config, precision, batches = published(64)
+    config, _, batches = published(64)
     network = build.make_network(config, 100).cuda()
-    step = TrainingStep(network, make_optimizer(network, config.optimizer), precision, config)
+    how = choose_options(config.step, torch.device("cuda"), macs=1e18)
+    step = TrainingStep(network, make_optimizer(network, config.optimizer), how)
     step.start_epoch()
     ratios = []
     with closing(batches):

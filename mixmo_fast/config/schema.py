@@ -14,6 +14,7 @@ from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 OtherMask = Literal[
     "cow", "noise", "patchuphard", "patchupsoft", "stackhorizontal", "stackvertical", "channel", "stackchannel"
@@ -32,8 +33,19 @@ _MIXING_ALIASES = {"mixup": "linear", "cutmix": "patch", "patchuphard2d": "patch
 _MSDA_ALIASES = {"patchuphard2d": "patchuphard"}
 """Both names are the same mask, since it is the same for all channels."""
 
+
+def _no_number(value: object) -> object:
+    """Refuses 1 and 0, which Python takes for true and false."""
+    if type(value) is int:
+        raise PydanticCustomError("switch", "a number is no switch")
+    return value
+
+
 PUBLISHED_PATCH_PROB = 0.5
 """Probability of patch mixing in the published Cut-MixMo runs; at other steps they mix linearly."""
+
+Switch = Annotated[Literal["auto", True, False], BeforeValidator(_no_number)]
+"""Yes, no, or what is fastest on the device."""
 
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
 Factor = Annotated[float, Field(gt=0, le=1000)]
@@ -153,6 +165,10 @@ class OptimizerConfig(_Section):
     """Nesterov's form of the momentum; needs a momentum above 0."""
     weight_decay: float = Field(ge=0, le=1000)
     """Coupled L2 decay of all parameters, biases and batch-norm included."""
+    lr_scaling: Literal["none", "linear"] = "none"
+    """Whether the rate is lr as it is, or lr * batch.rows / lr_rows (arXiv 1706.02677)."""
+    lr_rows: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Rows a step that lr is meant for, where it is scaled; null: the paper's, wide_resnet 64, preact_resnet 100."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "OptimizerConfig":
@@ -186,12 +202,20 @@ class ScheduleConfig(_Section):
 class StepConfig(_Section):
     """How a training step is computed; changes the speed and the rounding, never what is computed."""
 
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format of the network's arithmetic; auto: bf16 on a CUDA device that has it, else fp32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    """Number format of the network's arithmetic; auto: bf16 on a GPU or processor that has it, else fp32."""
     channels_last: bool = True
     """Keep feature maps with the channels innermost in memory."""
-    compile: bool = False
-    """torch.compile the network."""
+    stem: Literal["auto", "separate", "grouped"] = "auto"
+    """The members' encoders as separate convolutions or as one; auto: grouped on a GPU, else separate."""
+    compile: Switch = "auto"
+    """torch.compile forward pass and loss; auto: on a GPU, and on a CPU for runs that are worth it."""
+    cuda_graph: Switch = "auto"
+    """Capture the step once as a CUDA graph and replay it; auto: on a GPU, unless several train together."""
+    fused_optimizer: bool = True
+    """Update all parameters in one kernel instead of one after the other."""
+    deterministic: bool = False
+    """Use only operations that give the same bits on every run on one kind of device."""
 
 
 class EvaluationConfig(_Section):
@@ -290,7 +314,7 @@ def _in_words(annotation: object, constraints: Sequence[object] = ()) -> str:
         annotation, field = get_args(annotation)
         return _in_words(annotation, field.metadata)
     if get_origin(annotation) is Literal:
-        *names, last = get_args(annotation)
+        *names, last = ({True: "true", False: "false"}.get(value, value) for value in get_args(annotation))
         return f"{', '.join(names)} or {last}"
     if get_origin(annotation) is dict:
         return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))

@@ -64,6 +64,10 @@ class StepPlan:
         """The plan of one step (views) out of a block, whose arrays have a leading axis S."""
         return StepPlan(*(getattr(self, field.name)[step] for field in fields(self)))
 
+    def rows(self, first: int, count: int) -> "StepPlan":
+        """The plan of some rows of each step (copies) out of a block."""
+        return StepPlan(*(getattr(self, field.name)[:, first : first + count].copy() for field in fields(self)))
+
     def steps(self) -> Iterator["StepPlan"]:
         """The plans of all steps (views) out of a block, in order; cheaper than `at` for each."""
         return starmap(StepPlan, zip(*(getattr(self, field.name) for field in fields(self)), strict=True))
@@ -98,7 +102,7 @@ def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, step
     share, pixels = share_labels(recipe, mixed, pixels, features)
     root = recipe.mixing.weight_root if recipe.mixing else 1.0
     weight = ratios.member_weights(kappa, root)
-    return StepPlan(
+    whole = StepPlan(
         index=np.stack((image, partner), axis=-1),
         offset=offset,
         flip=flip,
@@ -112,6 +116,7 @@ def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, step
         kappa=kappa.astype(np.float32),
         weight=weight.astype(np.float32),
     )
+    return whole if recipe.parts == 1 else whole.rows(recipe.part * recipe.own_rows, recipe.own_rows)
 
 
 @lru_cache(maxsize=4)

@@ -69,6 +69,8 @@ class Recipe:
         mixing: None exactly when `members` is 1.
         msda: None for no input mixing.
         input_repetition: rho, share of a step's rows in which all members see the same image.
+        parts: Into how many equal parts each step's rows are cut, one for each process that trains.
+        part: Which of them the plans hold, from 0; they are drawn all the same as a whole.
 
     Raises:
         ValueError: On numbers that contradict each other.
@@ -87,10 +89,14 @@ class Recipe:
     mixing: ManifoldMixing | None = None
     msda: InputMixing | None = None
     input_repetition: float = 0.0
+    parts: int = 1
+    part: int = 0
 
     def __post_init__(self):
         if self.rows % self.repetitions:
             raise ValueError(f"rows ({self.rows}) is not a multiple of repetitions ({self.repetitions})")
+        if self.rows % self.parts or not 0 <= self.part < self.parts:
+            raise ValueError(f"rows ({self.rows}) cannot be cut into {self.parts} parts, of which {self.part} is one")
         if (self.members == 1) != (self.mixing is None):
             raise ValueError("a network of one member has no manifold mixing, any other needs it")
         if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
@@ -105,3 +111,8 @@ class Recipe:
     def steps_per_epoch(self) -> int:
         """floor(N * b / B): the last, incomplete step is dropped."""
         return self.images * self.repetitions // self.rows
+
+    @property
+    def own_rows(self) -> int:
+        """Rows of a step that a plan holds: all of them, or this part's."""
+        return self.rows // self.parts

@@ -5,8 +5,9 @@ that resumes from the checkpoint of epoch e repeats exactly what an uninterrupte
 """
 
 import json
-import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.load import to_yaml
@@ -16,7 +17,7 @@ from mixmo_fast.evaluation.evaluate import evaluate
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, save_checkpoint
 from mixmo_fast.training.progress import RunProgress
 from mixmo_fast.training.runlog import Row, RunLog, best_row
-from mixmo_fast.training.schedule import learning_rate
+from mixmo_fast.training.schedule import base_rate, learning_rate
 from mixmo_fast.training.step import StepTotals, TrainingStep
 
 
@@ -25,7 +26,7 @@ def train(
     step: TrainingStep,
     batches: TrainingBatches,
     test: EvaluationBatches,
-    log: RunLog,
+    log: RunLog | None,
     progress: RunProgress,
     first_epoch: int = 1,
 ) -> None:
@@ -36,7 +37,7 @@ def train(
         step: Network, optimiser and number format.
         batches: The training pipeline.
         test: The test split.
-        log: Of the run folder; its history holds the epochs before `first_epoch`.
+        log: Of the run folder; its history holds the epochs before `first_epoch`. None on ranks that do not write.
         progress: Told of steps and epochs.
         first_epoch: From 1.
 
@@ -44,32 +45,31 @@ def train(
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
         MixmoError: When something cannot be written.
     """
-    paths = CheckpointPaths(log.folder)
+    paths = CheckpointPaths(log.folder) if log else None
     for epoch in range(first_epoch, config.schedule.epochs + 1):
-        totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
-        if not math.isfinite(totals.loss):
-            raise _diverged(f"the loss of epoch {epoch} is {totals.loss}", paths)
-        row: Row = {
-            "epoch": epoch,
-            "learning_rate": rate,
-            "train_loss": totals.loss,
-            "train_top1": totals.top1,
-            "train_seconds": seconds,
-            "rows_per_second": totals.rows / seconds,
-        }
-        if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
-            started = time.perf_counter()
-            try:
-                row |= evaluate(step.network, test, step.precision.autocast).as_dict()
-            except DivergedError as error:
-                raise _diverged(f"after epoch {epoch} {error}", paths) from error
-            row["test_seconds"] = time.perf_counter() - started
-        log.append(row)
-        aliases = [paths.best] if best_row(log.history) is row else []
-        if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
-            aliases.append(paths.epoch(epoch))
-        save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
-        progress.epoch(epoch, totals.loss, row.get("top1"), row["rows_per_second"])
+        with _names_last_good(f"in epoch {epoch}", paths):
+            totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
+        if log is not None:
+            row: Row = {
+                "epoch": epoch,
+                "learning_rate": rate,
+                "train_loss": totals.loss,
+                "train_top1": totals.top1,
+                "train_seconds": seconds,
+                "rows_per_second": totals.rows / seconds,
+            }
+            if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
+                started = time.perf_counter()
+                with _names_last_good(f"after epoch {epoch}", paths):
+                    row |= evaluate(step.network, test, step.options.precision.autocast).as_dict()
+                row["test_seconds"] = time.perf_counter() - started
+            log.append(row)
+            aliases = [paths.best] if best_row(log.history) is row else []
+            if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
+                aliases.append(paths.epoch(epoch))
+            save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
+            progress.epoch(epoch, totals.loss, row.get("top1"), row["rows_per_second"])
+        step.ranks.wait()
 
 
 def _train_epoch(
@@ -81,11 +81,11 @@ def _train_epoch(
     step.start_epoch()
     for number, batch in enumerate(batches.epoch(epoch)):
         rate = learning_rate(
-            config.optimizer.lr, schedule.warmup_steps, schedule.milestones, batches.steps_per_epoch, epoch, number
+            base_rate(config), schedule.warmup_steps, schedule.milestones, batches.steps_per_epoch, epoch, number
         )
         step(batch, rate)
         progress.step(epoch, number, step.totals)
-    totals = step.totals()  # waits for the device, so it belongs to the time
+    totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time
     return totals, time.perf_counter() - started, rate
 
 
@@ -100,11 +100,17 @@ def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> 
     )
 
 
-def _diverged(what: str, paths: CheckpointPaths) -> DivergedError:
-    good = paths.last if paths.last.is_file() else "none"
-    return DivergedError(
-        f"{what}: training diverged. The last good checkpoint is {good}; try a lower optimizer.lr or a longer warm-up"
-    )
+@contextmanager
+def _names_last_good(when: str, paths: CheckpointPaths | None) -> Iterator[None]:
+    """Adds to a `DivergedError` when it happened and what is left of the run."""
+    try:
+        yield
+    except DivergedError as error:
+        good = paths.last if paths and paths.last.is_file() else "none"
+        raise DivergedError(
+            f"{when} {error}: training diverged. The last good checkpoint is {good}; try a lower optimizer.lr or a "
+            "longer warm-up"
+        ) from error
 
 
 def resume(checkpoint: Checkpoint, step: TrainingStep) -> None:

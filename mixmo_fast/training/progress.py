@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from mixmo_fast.training.step import StepTotals
 
 _SECONDS_BETWEEN_UPDATES = 2.0
+# Without a bar the totals are only asked whether the loss is still finite.
+_SECONDS_BETWEEN_CHECKS = 30.0
 
 
 class RunProgress:
@@ -54,14 +56,16 @@ class RunProgress:
             self._bar.stop()
 
     def step(self, epoch: int, step: int, totals: Callable[[], StepTotals]) -> None:
-        """Called after each step; `totals` waits for the device, so it is called every two seconds, for a bar only."""
+        """Called after each step; `totals` waits for the device, so it is not called more often than is of use."""
         now = time.perf_counter()
         if step == 0:
             self._epoch_began = now
-        if self._bar is None or now - self._shown < _SECONDS_BETWEEN_UPDATES:
+        if now - self._shown < (_SECONDS_BETWEEN_CHECKS if self._bar is None else _SECONDS_BETWEEN_UPDATES):
             return
         self._shown = now
         so_far = totals()
+        if self._bar is None:
+            return
         rate = so_far.rows / max(1e-9, now - self._epoch_began)
         done = (epoch - 1) * self._steps_per_epoch + step + 1
         self._bar.update(

@@ -2,6 +2,19 @@
 
 from collections.abc import Mapping
 
+from mixmo_fast.config.schema import Config
+
+# Rows a step in the paper's runs with each kind of network.
+_PUBLISHED_ROWS = {"wide_resnet": 64, "preact_resnet": 100}
+
+
+def base_rate(config: Config) -> float:
+    """The rate after the warm-up: as configured, or in proportion to the rows of a step where that is asked for."""
+    optimizer = config.optimizer
+    if optimizer.lr_scaling == "none":
+        return optimizer.lr
+    return optimizer.lr * config.batch.rows / (optimizer.lr_rows or _PUBLISHED_ROWS[config.network.kind])
+
 
 def learning_rate(
     base: float,

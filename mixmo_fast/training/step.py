@@ -1,76 +1,38 @@
-"""One training step: forward, loss, backward, update; and the number format it runs in.
+"""One training step: forward, loss, backward, update.
 
-Nothing here waits for the device: loss and accuracy are accumulated there and read by `TrainingStep.totals`.
+Nothing here waits for the device: loss and accuracy are accumulated there, and so is the number of the first step
+whose loss was not finite; `TrainingStep.totals` reads them. On CUDA the whole step becomes a graph, so everything that
+changes from step to step, the learning rate included, lies in tensors.
 
 Shapes: N rows, M members, C channels, H W pixels.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mixmo_fast.batch import Batch
-from mixmo_fast.config.schema import Config, OptimizerConfig
-from mixmo_fast.errors import DeviceError
+from mixmo_fast.config.schema import OptimizerConfig
+from mixmo_fast.errors import DivergedError
 from mixmo_fast.mixing.block import render_masks
+from mixmo_fast.training.distributed import Ranks
+from mixmo_fast.training.graph import GraphedUpdate
 from mixmo_fast.training.loss import soft_cross_entropy
+from mixmo_fast.training.options import StepOptions
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@dataclass(frozen=True)
-class Precision:
-    """The number format of convolutions and matrix products; weights, statistics and loss stay float32.
-
-    On a GPU, torch computes float32 convolutions in TF32 unless `torch.backends.cudnn.allow_tf32` is turned off.
-
-    Attributes:
-        name: `fp32`, `bf16` or `fp16`.
-        device_type: `cpu` or `cuda`.
-    """
-
-    name: str
-    device_type: str
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of activations."""
-        return _DTYPES[self.name]
-
-    @property
-    def image_dtype(self) -> torch.dtype:
-        """Of the images a pipeline should hand out: the activations' on a GPU, where the cast is then free."""
-        return self.dtype if self.device_type == "cuda" else torch.float32
-
-    def autocast(self) -> AbstractContextManager:
-        """The context to run a forward pass in."""
-        if self.name == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device_type, self.dtype)
+_NEVER = -1
 
 
-def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """Resolves `auto` (bf16 on a GPU that has it, else fp32) and refuses what the device does not have.
-
-    Raises:
-        DeviceError: For fp16 on a CPU, where it is neither fast nor precise, and bf16 on a GPU without it.
-    """
-    has_bf16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
-    if wanted == "auto":
-        wanted = "bf16" if device.type == "cuda" and has_bf16 else "fp32"
-    if wanted == "fp16" and device.type == "cpu":
-        raise DeviceError("step.precision: fp16 needs a CUDA device; on a CPU use fp32 (or bf16 where it is fast)")
-    if wanted == "bf16" and not has_bf16:
-        raise DeviceError("step.precision: this GPU has no bf16; use fp16 or fp32")
-    return Precision(wanted, device.type)
-
-
-def make_optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim.SGD:
+def make_optimizer(network: nn.Module, settings: OptimizerConfig, fused: bool = True) -> torch.optim.SGD:
     """SGD over all parameters, biases and batch-norm included, with coupled weight decay.
 
     A decay of 6e-4 is the authors' term of 3e-4 times the sum of all squared parameters in the loss.
+
+    Args:
+        network: Whose parameters.
+        settings: The configuration's.
+        fused: Whether one kernel updates all parameters, or they are updated one after the other.
     """
     return torch.optim.SGD(
         network.parameters(),
@@ -78,7 +40,8 @@ def make_optimizer(network: nn.Module, settings: OptimizerConfig) -> torch.optim
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         weight_decay=settings.weight_decay,
-        fused=True,
+        fused=fused,
+        foreach=False,
     )
 
 
@@ -103,37 +66,58 @@ class TrainingStep:
     Args:
         network: A `MultiMemberNetwork` on its device.
         optimizer: Over its parameters.
-        precision: Of the forward pass.
-        config: For `step.channels_last` and `step.compile`.
+        options: How the step is computed.
+        ranks: The processes that train together, each with its part of a step's rows.
     """
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, precision: Precision, config: Config):
-        device = next(network.parameters()).device
-        self.network = network.to(memory_format=torch.channels_last) if config.step.channels_last else network
-        self.optimizer = optimizer
-        self.precision = precision
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision.name == "fp16")
-        self._channels_last = config.step.channels_last
-        self._forward = torch.compile(self._loss_and_hits) if config.step.compile else self._loss_and_hits
-        self._loss = torch.zeros((), device=device, dtype=torch.float64)
-        self._hits = torch.zeros((), device=device, dtype=torch.int64)
+    def __init__(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks | None = None
+    ):
+        self.device = next(network.parameters()).device
+        self.options, self.optimizer = options, optimizer
+        self.ranks = ranks or Ranks()
+        self.network = network.to(memory_format=torch.channels_last) if options.channels_last else network
+        self.network.stem = options.stem
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision.name == "fp16")
+        self._trained = self.ranks.wrap(self.network, self.device)
+        self._forward = self._loss_and_hits
+        if options.compile:
+            self._forward = torch.compile(
+                self._loss_and_hits, dynamic=False, options=_compiler_options(options.deterministic) or None
+            )
+        self._update = GraphedUpdate(self._take, self.device) if options.cuda_graph else self._take
+        # A kernel reads the rate from the device; what updates one parameter after the other wants a number.
+        self._rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
+        self._loss = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._taken = torch.zeros((), device=self.device, dtype=torch.int64)
+        self._bad_step = torch.full((), _NEVER, device=self.device, dtype=torch.int64)
         self._steps = self._rows = 0
 
     def __call__(self, batch: Batch, rate: float) -> None:
         """Updates the network with one batch at a learning rate."""
+        if self._rate is not None and self.options.fused_optimizer:
+            rate = self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        images = batch.images if self._channels_last else batch.images.contiguous()
-        with self.precision.autocast():
+        self._update(batch)
+        self._steps += 1
+        self._rows += len(batch.images) * self.ranks.count
+
+    def _take(self, batch: Batch) -> None:
+        images = batch.images if self.options.channels_last else batch.images.contiguous()
+        with self.options.precision.autocast():
             loss, hits = self._forward(images, batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self._loss += loss.detach()
+        loss = loss.detach()
+        self._loss += loss
         self._hits += hits
-        self._steps += 1
-        self._rows += len(batch.images)
+        first_bad = ~torch.isfinite(loss) & (self._bad_step == _NEVER)
+        self._bad_step.copy_(torch.where(first_bad, self._taken, self._bad_step))
+        self._taken += 1
 
     def _loss_and_hits(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         masks = None
@@ -141,21 +125,42 @@ class TrainingStep:
             stride = self.network.stem_stride
             height, width = images.shape[2] // stride, images.shape[3] // stride
             masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
-        logits_NMK = self.network(images, masks)
+        logits_NMK = self._trained(images, masks)
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()
 
     def start_epoch(self) -> None:
         """Starts the totals anew and puts the network into training mode."""
         self.network.train()
-        self._loss.zero_()
-        self._hits.zero_()
+        for total in (self._loss, self._hits, self._taken):
+            total.zero_()
+        self._bad_step.fill_(_NEVER)
         self._steps = self._rows = 0
 
-    def totals(self) -> StepTotals:
-        """Means since the epoch's start. Waits for the device."""
+    def totals(self, of_all_ranks: bool = False) -> StepTotals:
+        """Means since the epoch's start. Waits for the device.
+
+        Args:
+            of_all_ranks: Whether to gather what the other ranks saw; then each of them has to ask.
+
+        Raises:
+            DivergedError: When a loss was not finite, naming the step, counted from 0 within the epoch.
+        """
+        bad_step = self._bad_step.item()
+        if bad_step != _NEVER:
+            raise DivergedError(f"the loss is not finite since step {bad_step}")
+        seen = torch.stack((self._loss, self._hits.double()))
+        rows = self._rows if of_all_ranks else self._rows // self.ranks.count
+        loss, hits = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
         return StepTotals(
-            loss=self._loss.item() / max(1, self._steps),
-            top1=self._hits.item() / max(1, self._rows * self.network.members),
+            loss=loss / max(1, self._steps) / (self.ranks.count if of_all_ranks else 1),
+            top1=hits / max(1, rows * self.network.members),
             rows=self._rows,
         )
+
+
+def _compiler_options(deterministic: bool) -> dict[str, bool]:
+    """Inductor chooses between kernels by timing them, unless it may not (older releases do not know the option)."""
+    from torch._inductor import config
+
+    return {"deterministic": True} if deterministic and hasattr(config, "deterministic") else {}

@@ -1,0 +1,33 @@
+"""How much a network computes: the unit of every share of a machine's peak.
+
+Shapes: M members, C image channels, H W pixels.
+"""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mixmo_fast.networks.multi import IMAGE_CHANNELS, MultiMemberNetwork
+
+# Floating-point operations of a multiply-accumulate, and how many forward passes a backward pass is worth: a gradient
+# of the input and one of the weights.
+FLOP_PER_MAC = 2
+PASSES_PER_STEP = 3
+
+
+def forward_macs(network: MultiMemberNetwork, height: int, width: int) -> int:
+    """Multiply-accumulates of convolutions and matrix products in one row's forward pass, M encoders included.
+
+    Args:
+        network: On any device; on `meta` nothing is computed.
+        height: H of an image, pixels.
+        width: W of an image, pixels.
+    """
+    device = next(network.parameters()).device
+    images = torch.empty(1, network.members * IMAGE_CHANNELS, height, width, device=device)
+    masks = torch.empty(1, network.members, 1, 1, device=device)
+    was_training = network.training
+    network.eval()  # no statistics of an image that is none
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(images, masks)
+    network.train(was_training)
+    return counter.get_total_flops() // FLOP_PER_MAC

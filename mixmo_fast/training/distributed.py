@@ -1,0 +1,164 @@
+"""Several processes, one run: each rank trains on its part of every step's rows, and gradients are averaged.
+
+`torchrun` starts the processes and ends all when one dies. They draw the same plans and take their rows from them, so
+what is computed is what one process computes: the same rows, the same weights, batch-norm statistics over all rows of
+a step. Only rank 0 evaluates and writes.
+
+Shapes: N rows of this rank, C channels, H W pixels.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from mixmo_fast.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes of a run, and which of them this is.
+
+    Attributes:
+        rank: This one, from 0.
+        count: All of them.
+        local_rank: This one among those on the same machine.
+        local_count: Those on the same machine.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether this rank evaluates, logs and saves."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Returns once all ranks are here."""
+        if self.count > 1:
+            dist.barrier()
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum of all ranks' tensors."""
+        if self.count == 1:
+            return tensor
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
+        """The network to call in training: its gradients are averaged over ranks, its batch-norms see all rows.
+
+        The network itself stays the one to evaluate and to save; its names do not change.
+        """
+        if self.count == 1:
+            return network
+        if device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        else:
+            _replace_batch_norms(network)
+        return DistributedDataParallel(
+            network,
+            device_ids=[device.index] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # the statistics of all ranks are equal
+            gradient_as_bucket_view=True,
+        )
+
+
+def ranks_of_environment() -> Ranks:
+    """What `torchrun` said about this process; a single rank where it did not start it."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return Ranks()
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+    return Ranks(*(int(os.environ[name]) for name in names))
+
+
+@contextmanager
+def join(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
+    """Connects this process with the others for the duration of a block, and gives it a device of its own.
+
+    Args:
+        ranks: From `ranks_of_environment`.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        DeviceError: When there are more ranks on this machine than GPUs.
+    """
+    if ranks.count == 1:
+        yield device
+        return
+    if device.type == "cuda":
+        if ranks.local_count > torch.cuda.device_count():
+            raise DeviceError(
+                f"torchrun --nproc-per-node: {ranks.local_count} ranks on a machine with {torch.cuda.device_count()} "
+                "GPUs; start one a GPU"
+            )
+        device = torch.device("cuda", ranks.local_rank)
+        torch.cuda.set_device(device)
+    else:
+        # torchrun gives each process one thread; the cores are shared out instead.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_count))
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield device
+    finally:
+        dist.destroy_process_group()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum of all ranks' tensors, through which gradients flow to all ranks."""
+
+    @staticmethod
+    def forward(_: object, tensor: Tensor) -> Tensor:
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: object, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+class SynchronisedBatchNorm(nn.BatchNorm2d):
+    """Batch-norm over the rows of all ranks, of which each has equally many; torch's own works on GPUs alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalises N x C x H x W, in the dtype of `x`; statistics are float32."""
+        if not self.training:
+            return super().forward(x)
+        ranks = dist.get_world_size()
+        wide, axes = x.float(), (0, 2, 3)
+        mean = _SumOverRanks.apply(wide.mean(axes)) / ranks
+        centred = wide - mean[:, None, None]
+        variance = _SumOverRanks.apply(centred.square().mean(axes)) / ranks
+        with torch.no_grad():
+            count = x.numel() // x.shape[1] * ranks
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+            self.num_batches_tracked += 1
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+
+
+def _replace_batch_norms(module: nn.Module) -> None:
+    """Puts `SynchronisedBatchNorm` in the place of each batch-norm, with its parameters and statistics."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            new = SynchronisedBatchNorm(child.num_features, child.eps, child.momentum)
+            for key, parameter in child.named_parameters():
+                setattr(new, key, parameter)
+            for key, buffer in child.named_buffers():
+                setattr(new, key, buffer)
+            setattr(module, name, new)
+        else:
+            _replace_batch_norms(child)

@@ -1,0 +1,108 @@
+"""How a training step is computed: each `auto` of the configuration's `step` section, decided for this machine.
+
+Nothing here changes what is computed beyond rounding; every choice can be turned off from the command line
+(`--set step.compile=false`), so that a suspicion can be checked.
+"""
+
+import importlib.util
+import os
+import shutil
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from mixmo_fast.config.schema import StepConfig
+from mixmo_fast.errors import ConfigError, DeviceError
+from mixmo_fast.training.precision import Precision, choose_precision
+
+# On a CPU, compiled code is a tenth faster here (WideResNet-16-2, fp32 and bf16), and compiling takes 20 seconds or so:
+# it pays for runs longer than some minutes, which two cores fill with this many multiply-accumulates forward.
+_MACS_WORTH_COMPILING = 2e13
+
+# cuBLAS gives the same bits on every run only with a workspace of fixed size, which it reads when it starts.
+_CUBLAS_WORKSPACE = ":4096:8"
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """How a step is computed.
+
+    Attributes:
+        precision: Number format.
+        channels_last: Whether feature maps have their channels innermost in memory.
+        stem: The encoders in training: `separate` convolutions, or one `grouped` one.
+        compile: Whether forward pass and loss, and with them the backward pass, are compiled by torch.
+        cuda_graph: Whether the whole step is captured once and then replayed.
+        fused_optimizer: Whether one kernel updates all parameters.
+        deterministic: Whether only operations are used that give the same bits on every run.
+    """
+
+    precision: Precision
+    channels_last: bool = True
+    stem: Literal["separate", "grouped"] = "separate"
+    compile: bool = False
+    cuda_graph: bool = False
+    fused_optimizer: bool = True
+    deterministic: bool = False
+
+
+def choose_options(settings: StepConfig, device: torch.device, macs: float, ranks: int = 1) -> StepOptions:
+    """Decides what the configuration leaves open.
+
+    Args:
+        settings: The configuration's `step` section.
+        device: Where the step runs.
+        macs: Multiply-accumulates of all forward passes of the run: how long it will take.
+        ranks: Processes that train together. With several, compiling and capturing are left to who asks for them.
+
+    Raises:
+        DeviceError: For what the device does not have.
+        ConfigError: For a CUDA graph of an update that cannot be captured.
+    """
+    cuda = device.type == "cuda"
+    if settings.cuda_graph is True:
+        if not cuda:
+            raise DeviceError("step.cuda_graph: found true, which needs a CUDA device; use auto or false")
+        if not settings.fused_optimizer:
+            raise ConfigError("step.cuda_graph: found true with step.fused_optimizer false, allowed: auto or false")
+        if ranks > 1:
+            raise ConfigError(f"step.cuda_graph: found true with {ranks} ranks, allowed: auto or false")
+    compiles = settings.compile
+    if compiles == "auto":
+        compiles = ranks == 1 and can_compile(device) and (cuda or macs >= _MACS_WORTH_COMPILING)
+    graphs = settings.cuda_graph
+    if graphs == "auto":
+        graphs = cuda and ranks == 1 and settings.fused_optimizer
+    stem = settings.stem
+    if stem == "auto":
+        # On a CPU a grouped convolution takes 1.1 to 2 times as long, forward and backward (2 and 3 members).
+        stem = "grouped" if cuda else "separate"
+    return StepOptions(
+        precision=choose_precision(settings.precision, device),
+        channels_last=settings.channels_last,
+        stem=stem,
+        compile=compiles,
+        cuda_graph=graphs,
+        fused_optimizer=settings.fused_optimizer,
+        deterministic=settings.deterministic,
+    )
+
+
+def can_compile(device: torch.device) -> bool:
+    """Whether torch.compile finds what it needs: Triton for a GPU, a C++ compiler for a CPU."""
+    if device.type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
+def set_switches(options: StepOptions, device: torch.device) -> None:
+    """Sets torch's switches for the whole process. Call it before anything runs on a GPU."""
+    options.precision.switch_tf32()
+    if options.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _CUBLAS_WORKSPACE)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # we never read it, and filling takes time
+    torch.use_deterministic_algorithms(options.deterministic)
+    # All batches have one shape, so that trying all algorithms once pays; which one wins may differ between runs.
+    torch.backends.cudnn.benchmark = device.type == "cuda" and not options.deterministic
+    torch.backends.cudnn.deterministic = options.deterministic
