@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from mixmo_fast import build
+from mixmo_fast.config.load import parse_config
 from mixmo_fast.evaluate_command import evaluate_run
 from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
@@ -73,3 +75,19 @@ def repeatable(history: list[dict]) -> list[dict]:
 
 def again(content: dict) -> Checkpoint:
     return Checkpoint(**content, history="[]")
+
+
+def drift(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> float:
+    """How far two trainings of one network are apart, relative to the way that the first one has gone."""
+    assert first.keys() == second.keys()
+
+    def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+        floating = [name for name in first if first[name].is_floating_point() and "running" not in name]
+        return torch.cat([(one[name] - other[name]).flatten() for name in floating]).norm().item()
+
+    return distance(first, second) / distance(first, start)
+
+
+def fresh_network(text: str = CONFIG) -> dict[str, torch.Tensor]:
+    """The weights that a run on the digits starts from."""
+    return build.make_network(parse_config(text, "test"), 10).state_dict()

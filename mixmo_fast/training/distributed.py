@@ -7,6 +7,7 @@ a step. Only rank 0 evaluates and writes.
 Shapes: N rows of this rank, C channels, H W pixels.
 """
 
+import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixmo_fast.errors import DeviceError
+
+# What DistributedDataParallel calls its copying of rank 0's buffers before each step; the old name is deprecated.
+_NEW_NAME = "forward_sync_buffers"
+_COPIES_BUFFERS = (
+    _NEW_NAME if _NEW_NAME in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
+)
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,8 @@ class Ranks:
         return DistributedDataParallel(
             network,
             device_ids=[device.index] if device.type == "cuda" else None,
-            broadcast_buffers=False,  # the statistics of all ranks are equal
             gradient_as_bucket_view=True,
+            **{_COPIES_BUFFERS: False},  # the statistics of all ranks are equal
         )
 
 
@@ -107,10 +114,8 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
         # torchrun gives each process one thread; the cores are shared out instead.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_count))
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    yield device
+    dist.destroy_process_group()  # not after an error: it might wait for ranks that wait for this one
 
 
 class _SumOverRanks(torch.autograd.Function):
