@@ -7,6 +7,8 @@ implementation was run once on the same files; its last epochs' accuracies are b
 
     python -m benchmarks.parity --fashion-mnist FOLDER --json benchmarks/results/parity_fashion_mnist.json
 
+With `--step plain` nothing is used that makes a step fast, so that both can be compared.
+
 Shapes: N images, M members.
 """
 
@@ -33,6 +35,15 @@ SEEDS = (1234, 1235, 1236)
 REFERENCE = {
     "single": ((82.66, 83.26, 83.10), 1.5),
     "cutmixmo_cutmix": ((70.82, 65.54, 69.86), 4.0),
+}
+
+# What the authors' implementation does: float32, channels outermost, one parameter updated after the other.
+STEPS = {
+    "default": (),
+    "plain": (
+        *("step.precision=fp32", "step.channels_last=false", "step.stem=separate", "step.compile=false"),
+        *("step.cuda_graph=false", "step.fused_optimizer=false"),
+    ),
 }
 
 _RECIPE = """
@@ -80,10 +91,11 @@ def main() -> None:
     parser.add_argument("--fashion-mnist", type=Path, required=True, help="folder of its four idx files")
     parser.add_argument("--json", type=Path, required=True, help="where the result goes")
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--step", choices=STEPS, default="default", help="how a step is computed")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     options = parser.parse_args()
     console = Console(width=160)
-    result = {"description": __doc__, "configs": CONFIGS, "runs": {}}
+    result = {"description": __doc__, "configs": CONFIGS, "step": options.step, "runs": {}}
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         make_data(options.fashion_mnist, work / "data")
@@ -93,7 +105,10 @@ def main() -> None:
             for seed in options.seeds:
                 folder = train_run(
                     TrainOptions(
-                        work / f"{name}.yaml", work / "data", work / f"seed{seed}", device=options.device, seed=seed
+                        *(work / f"{name}.yaml", work / "data", work / f"seed{seed}"),
+                        device=options.device,
+                        seed=seed,
+                        overrides=STEPS[options.step],
                     ),
                     console,
                 )
@@ -102,6 +117,7 @@ def main() -> None:
                     {
                         "seed": seed,
                         "top1_by_epoch": [100 * row["top1"] for row in history],
+                        "precision": json.loads((folder / "summary.json").read_text())["precision"],
                         "last": json.loads((folder / "summary.json").read_text())["last"],
                         "train_seconds_by_epoch": [row["train_seconds"] for row in history],
                         "test_seconds_by_epoch": [row["test_seconds"] for row in history],
