@@ -22,7 +22,7 @@ from mixmo_fast.batch import Batch
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.plan import draw_step_plan
-from mixmo_fast.training.step import Precision
+from mixmo_fast.training.precision import Precision
 from pipelines.assemble import assemble, normalisation_table
 from pipelines.catalog import dataset_info
 from pipelines.convert import write_folder

@@ -1,0 +1,213 @@
+"""Everything that only a GPU can show, in one command for a fresh machine, in less than nine minutes.
+
+    python -m benchmarks.gpu_suite --out results_of_this_gpu --fashion-mnist FOLDER
+
+Each part is a command of its own, has its share of the time, and leaves its files in `--out` when it is finished, so
+that an interrupted suite leaves what was measured. Needs torch and the project's own dependencies, pytest included;
+DALI and FFCV take part where they are installed.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mixmo_fast.errors import MixmoError
+from mixmo_fast.training.runlog import write_text
+
+_PIPELINES_CONFIG = "configs/cifar100/exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4.yaml"
+_FASHION = "exp_fashion_mnist_wrn101-2_cutmixmo-p5_standard_bar4"
+_FASHION_EPOCHS = ("schedule.epochs=4", "schedule.milestones={3: 0.1, 4: 0.1}")
+# Compiling is most of what a part costs, so the later parts leave out who has to be compiled, but for the default.
+_SHORT = ("--contestants", "default,eager_fp32_nchw,eager_bf16_channels_last", "--repetitions", "3", "--seconds", "1")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One command of the suite.
+
+    Attributes:
+        name: Of its files in the output folder.
+        seconds: What it may take at most.
+        commands: One after the other; the part ends with the first that fails.
+        result: The JSON file that the last of them writes, or None.
+    """
+
+    name: str
+    seconds: float
+    commands: Sequence[Sequence[str]]
+    result: Path | None = None
+
+
+def parts(out: Path, device: str, fashion_mnist: Path | None) -> list[Part]:
+    """The suite, what matters most first."""
+    python = sys.executable
+
+    def training(network: str, members: int, rows: int, seconds: float, *more: str) -> Part:
+        name = f"training_{network}_m{members}_b{rows}"
+        command = [python, "-m", "benchmarks.training", "--network", network, "--members", str(members)]
+        command += ["--rows", str(rows), "--device", device, *more, "--json", str(out / f"{name}.json")]
+        return Part(name, seconds, [[*command, "--plot", str(out / f"{name}.png")]], out / f"{name}.json")
+
+    pipelines = [python, "-m", "mixmo_fast", "benchmark", _PIPELINES_CONFIG, "--synthetic", "cifar100"]
+    pipelines += ["--device", device, "--rows", "64,256,4096", "--repetitions", "3", "--seconds", "1", "--steps", "50"]
+    pipelines += ["--json", str(out / "pipelines.json"), "--plot", str(out / "pipelines.png")]
+    tests = [python, "-m", "pytest", "-m", "gpu and not slow", "-q", "-p", "no:cacheprovider"]
+    found = [
+        Part("tests", 90, [tests]),
+        training("wrn-28-10", 2, 64, 110, "--repetitions", "3", "--seconds", "1"),
+        Part("pipelines", 80, [pipelines], out / "pipelines.json"),
+        training("wrn-28-10", 1, 64, 60, *_SHORT, "--no-end-to-end"),
+        training("wrn-28-10", 2, 256, 60, *_SHORT, "--no-end-to-end"),
+        training("wrn-28-10", 1, 256, 60, *_SHORT, "--no-end-to-end"),
+        *(training(f"res18-{width}", 2, 100, 50, *_SHORT, "--no-end-to-end", "--no-ceiling") for width in (1, 2, 3)),
+    ]
+    if fashion_mnist is not None:
+        data, runs = out / "data", out / "runs"
+        convert = [python, "-m", "mixmo_fast", "convert", "fashion_mnist", "--source", str(fashion_mnist)]
+        train = [python, "-m", "mixmo_fast", "train", f"configs/fashion_mnist/{_FASHION}.yaml", "--runs", str(runs)]
+        train += ["--device", device, *(word for change in _FASHION_EPOCHS for word in ("--set", change))]
+        commands = [[*convert, "--data", str(data)], [*train, "--data", str(data)]]
+        found.insert(3, Part("fashion_mnist", 90, commands, runs / _FASHION / "summary.json"))
+    return found
+
+
+def run_suite(suite: Sequence[Part], out: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
+    """Runs parts until the time is over, and returns what became of each.
+
+    Each one's output is in `NAME.log`; `suite.json` in the same folder is written after each.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + seconds
+    states: dict[str, Any] = {}
+    for part in suite:
+        left = deadline - time.monotonic()
+        if left < 1:
+            states[part.name] = {"state": "no time left"}
+            continue
+        say(f"{part.name}: at most {min(part.seconds, left):.0f} s")
+        started = time.monotonic()
+        state = _run(part, out / f"{part.name}.log", min(part.seconds, left))
+        states[part.name] = {"state": state, "seconds": time.monotonic() - started}
+        if part.result is not None and part.result.is_file():
+            states[part.name]["result"] = json.loads(part.result.read_text())
+        write_text(out / "suite.json", json.dumps(states, indent=1) + "\n")
+    return states
+
+
+def _run(part: Part, log: Path, seconds: float) -> str:
+    deadline = time.monotonic() + seconds
+    with log.open("w", encoding="utf-8") as output:
+        for command in part.commands:
+            output.write(f"$ {shlex.join(command)}\n")
+            output.flush()
+            try:
+                left = max(0.1, deadline - time.monotonic())
+                subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=left, check=True)
+            except subprocess.TimeoutExpired:
+                return "out of time"
+            except subprocess.CalledProcessError as error:
+                return f"failed (exit code {error.returncode})"
+            except OSError as error:
+                return f"failed ({error.strerror})"
+    return "finished"
+
+
+def summary(states: Mapping[str, Any], out: Path) -> list[str]:
+    """One line a part: what it found, or why it found nothing."""
+    lines = []
+    for name, state in states.items():
+        result = state.get("result")
+        found = "; ".join(_words(name, result)) if result else ""
+        if name == "tests" and (out / "tests.log").is_file():
+            found = (out / "tests.log").read_text().strip().rsplit("\n", 1)[-1].strip("= ")
+        marks = "" if state["state"] == "finished" else f" [{state['state']}, see {out / name}.log]"
+        lines.append(f"{name}: {found or 'nothing'}{marks}")
+    return lines
+
+
+def _words(name: str, result: Mapping[str, Any]) -> list[str]:
+    if name == "fashion_mnist":
+        return [
+            f"top-1 {100 * result['last']['top1']:.2f} % after {result['epochs']} epochs",
+            f"{result['rows_per_second']:,.0f} rows/s, {result['precision']}, {result['device']}",
+        ]
+    if name == "pipelines":
+        panels = result["row_counts"].items()
+        return [f"B={rows} " + ", ".join(_pipeline_words(panel["contestants"])) for rows, panel in panels]
+    words = []
+    for contestant, one in result["contestants"].items():
+        if "error" in one:
+            words.append(f"{contestant} failed")
+        else:
+            words.append(f"{contestant} {one['rows_per_second']:,.0f} rows/s, MFU {100 * one['mfu']:.0f} %")
+    for part, key, label in (
+        ("data", "ratio", "new/frozen data {:.3f}"),
+        ("ceiling", "share_of_ceiling", "{:.0%} of the convolutions' ceiling"),
+        ("end_to_end", "ratio", "end to end {:.1f} x the reference"),
+    ):
+        value = (result.get(part) or {}).get(key)
+        words += [label.format(value)] if value is not None else []
+    return words
+
+
+def _pipeline_words(contestants: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {one['rows_per_second']:,.0f} rows/s"
+        + (f" (step new/frozen {one['step_ratio']:.3f})" if "step_ratio" in one else "")
+        for name, one in contestants.items()
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the suite and prints its summary; exit code 1 when a part did not finish."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_suite", description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder for results and logs")
+    parser.add_argument(
+        "--fashion-mnist", type=Path, help="folder of its four idx files; without it no training to an accuracy"
+    )
+    parser.add_argument("--device", default="cuda", help="cuda; cpu to try the suite out")
+    parser.add_argument("--minutes", type=float, default=9.0, help="for all parts together")
+    parser.add_argument("--only", help="names of parts, separated by commas")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and end")
+    options = parser.parse_args(arguments)
+    try:
+        suite = _choose(parts(options.out, options.device, options.fashion_mnist), options.only)
+        if options.dry_run:
+            for part in suite:
+                print(f"# {part.name}: at most {part.seconds:.0f} s")
+                print(*map(shlex.join, part.commands), sep="\n")
+            return
+        states = run_suite(suite, options.out, 60 * options.minutes, lambda line: print(line, flush=True))
+    except MixmoError as error:
+        print(f"benchmarks.gpu_suite: {error}", file=sys.stderr)
+        sys.exit(2)
+    print()
+    print(*summary(states, options.out), sep="\n")
+    if any(state["state"] != "finished" for state in states.values()):
+        sys.exit(1)
+
+
+def _choose(suite: Sequence[Part], names: str | None) -> Sequence[Part]:
+    """The parts with these names.
+
+    Raises:
+        MixmoError: When one is unknown.
+    """
+    if names is None:
+        return suite
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in [part.name for part in suite]:
+            raise MixmoError(f"--only: found {name!r}, allowed: {', '.join(part.name for part in suite)}")
+    return [part for part in suite if part.name in wanted]
+
+
+if __name__ == "__main__":
+    main()
