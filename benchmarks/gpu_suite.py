@@ -24,8 +24,12 @@ from mixmo_fast.training.runlog import write_text
 _PIPELINES_CONFIG = "configs/cifar100/exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4.yaml"
 _FASHION = "exp_fashion_mnist_wrn101-2_cutmixmo-p5_standard_bar4"
 _FASHION_EPOCHS = ("schedule.epochs=4", "schedule.milestones={3: 0.1, 4: 0.1}")
+_TESTS = ("tests/test_step_gpu.py", "tests/test_pipelines_gpu.py")
 # Compiling is most of what a part costs, so the later parts leave out who has to be compiled, but for the default.
 _SHORT = ("--contestants", "default,eager_fp32_nchw,eager_bf16_channels_last", "--repetitions", "3", "--seconds", "1")
+
+
+_LEAST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -55,18 +59,24 @@ def parts(out: Path, device: str, fashion_mnist: Path | None) -> list[Part]:
         command += ["--rows", str(rows), "--device", device, *more, "--json", str(out / f"{name}.json")]
         return Part(name, seconds, [[*command, "--plot", str(out / f"{name}.png")]], out / f"{name}.json")
 
-    pipelines = [python, "-m", "mixmo_fast", "benchmark", _PIPELINES_CONFIG, "--synthetic", "cifar100"]
-    pipelines += ["--device", device, "--rows", "64,256,4096", "--repetitions", "3", "--seconds", "1", "--steps", "50"]
-    pipelines += ["--json", str(out / "pipelines.json"), "--plot", str(out / "pipelines.png")]
-    tests = [python, "-m", "pytest", "-m", "gpu and not slow", "-q", "-p", "no:cacheprovider"]
+    def pipelines(name: str, seconds: float, *more: str) -> Part:
+        command = [python, "-m", "mixmo_fast", "benchmark", _PIPELINES_CONFIG, "--synthetic", "cifar100"]
+        command += ["--device", device, "--repetitions", "3", "--seconds", "0.5", *more]
+        command += ["--json", str(out / f"{name}.json"), "--plot", str(out / f"{name}.png")]
+        return Part(name, seconds, [command], out / f"{name}.json")
+
+    tests = [python, "-m", "pytest", *_TESTS, "-m", "gpu and not slow", "-q", "-p", "no:cacheprovider"]
+    short = (*_SHORT, "--no-end-to-end")
     found = [
-        Part("tests", 90, [tests]),
-        training("wrn-28-10", 2, 64, 110, "--repetitions", "3", "--seconds", "1"),
-        Part("pipelines", 80, [pipelines], out / "pipelines.json"),
-        training("wrn-28-10", 1, 64, 60, *_SHORT, "--no-end-to-end"),
-        training("wrn-28-10", 2, 256, 60, *_SHORT, "--no-end-to-end"),
-        training("wrn-28-10", 1, 256, 60, *_SHORT, "--no-end-to-end"),
-        *(training(f"res18-{width}", 2, 100, 50, *_SHORT, "--no-end-to-end", "--no-ceiling") for width in (1, 2, 3)),
+        Part("tests", 60, [tests]),
+        training("wrn-28-10", 2, 64, 75, *_SHORT),
+        pipelines("pipelines", 45, "--rows", "64,256,4096"),
+        # With a whole network in each process, and so without the pipelines that nobody would train with.
+        pipelines("pipelines_in_training", 45, "--rows", "64", "--steps", "50", "--pipelines", "resident"),
+        *(training(f"res18-{width}", 2, 100, 40, *short, "--no-ceiling") for width in (1, 2, 3)),
+        training("wrn-28-10", 2, 256, 45, *short),
+        training("wrn-28-10", 1, 64, 40, *short, "--no-ceiling"),
+        training("wrn-28-10", 1, 256, 40, *short, "--no-ceiling"),
     ]
     if fashion_mnist is not None:
         data, runs = out / "data", out / "runs"
@@ -74,12 +84,12 @@ def parts(out: Path, device: str, fashion_mnist: Path | None) -> list[Part]:
         train = [python, "-m", "mixmo_fast", "train", f"configs/fashion_mnist/{_FASHION}.yaml", "--runs", str(runs)]
         train += ["--device", device, *(word for change in _FASHION_EPOCHS for word in ("--set", change))]
         commands = [[*convert, "--data", str(data)], [*train, "--data", str(data)]]
-        found.insert(3, Part("fashion_mnist", 90, commands, runs / _FASHION / "summary.json"))
+        found.insert(4, Part("fashion_mnist", 70, commands, runs / _FASHION / "summary.json"))
     return found
 
 
 def run_suite(suite: Sequence[Part], out: Path, seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Runs parts until the time is over, and returns what became of each.
+    """Runs parts until the time is over, and returns what became of each. Results of an earlier suite are removed.
 
     Each one's output is in `NAME.log`; `suite.json` in the same folder is written after each.
     """
@@ -88,11 +98,13 @@ def run_suite(suite: Sequence[Part], out: Path, seconds: float, say: Callable[[s
     states: dict[str, Any] = {}
     for part in suite:
         left = deadline - time.monotonic()
-        if left < 1:
+        if left < _LEAST_SECONDS:
             states[part.name] = {"state": "no time left"}
             continue
         say(f"{part.name}: at most {min(part.seconds, left):.0f} s")
         started = time.monotonic()
+        if part.result is not None:
+            part.result.unlink(missing_ok=True)
         state = _run(part, out / f"{part.name}.log", min(part.seconds, left))
         states[part.name] = {"state": state, "seconds": time.monotonic() - started}
         if part.result is not None and part.result.is_file():
@@ -114,8 +126,6 @@ def _run(part: Part, log: Path, seconds: float) -> str:
                 return "out of time"
             except subprocess.CalledProcessError as error:
                 return f"failed (exit code {error.returncode})"
-            except OSError as error:
-                return f"failed ({error.strerror})"
     return "finished"
 
 
@@ -138,7 +148,7 @@ def _words(name: str, result: Mapping[str, Any]) -> list[str]:
             f"top-1 {100 * result['last']['top1']:.2f} % after {result['epochs']} epochs",
             f"{result['rows_per_second']:,.0f} rows/s, {result['precision']}, {result['device']}",
         ]
-    if name == "pipelines":
+    if name.startswith("pipelines"):
         panels = result["row_counts"].items()
         return [f"B={rows} " + ", ".join(_pipeline_words(panel["contestants"])) for rows, panel in panels]
     words = []

@@ -65,6 +65,7 @@ def measure(
 
     def part(name: str, work: Callable[[], Numbers]) -> None:
         say(f"{name} ...")
+        set_switches(how, device)
         try:
             result[name] = work()
         except Exception as error:  # what was measured before is worth more than this part
@@ -126,6 +127,7 @@ def _without_numbers(options: TrainingBenchmark, setting: Setting) -> Numbers:
 
 def _raise_peaks(result: Numbers, setting: Setting, seconds: float) -> None:
     """Measures the peak of each number format once more, and keeps the best."""
+    set_switches(setting.how, setting.device)
     peaks = result["matrix_peak"]
     for name, precision in {one.precision.name: one.precision for one in setting.chosen}.items():
         peaks[name] = max(peaks.get(name, 0.0), matrix_peak(precision, setting.device, seconds))

@@ -18,7 +18,7 @@ from mixmo_fast.preview_command import draw_step
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.lock import hold
-from mixmo_fast.training.loop import resume, train
+from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment, write_text
@@ -94,7 +94,11 @@ def _train(
     name = options.config.stem
     paths = CheckpointPaths(folder)
     checkpoint = None if options.from_scratch else _latest_checkpoint(config, paths)
-    if checkpoint and checkpoint.epoch >= config.schedule.epochs and (folder / "summary.json").is_file():
+    done = checkpoint.epoch if checkpoint else 0
+    complete = done >= config.schedule.epochs and (folder / "summary.json").is_file()
+    if not ranks.agree((done, complete)):
+        raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
+    if complete:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
         _say(console, _in_a_sentence(json.loads((folder / "summary.json").read_text()), folder))
         return
@@ -115,7 +119,7 @@ def _train(
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
         step = TrainingStep(network, optimizer, how, ranks)
         if checkpoint:
-            resume(checkpoint, step)
+            step.resume(checkpoint.optimizer, checkpoint.scaler)
         where = environment(device)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         members = "one member" if config.network.members == 1 else f"{config.network.members} members"
@@ -131,7 +135,7 @@ def _train(
             RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
         )
         if not ranks.writes:
-            train(config, step, batches, test, None, progress, first_epoch)
+            train(config, step, batches, test, None, folder, progress, first_epoch)
             return
         from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
 
@@ -143,7 +147,7 @@ def _train(
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
             draw_step(name, config, dataset, batches, folder / "first_batch.png")
         log = cleanup.enter_context(RunLog(folder, json.loads(checkpoint.history) if checkpoint else []))
-        train(config, step, batches, test, log, progress, first_epoch)
+        train(config, step, batches, test, log, folder, progress, first_epoch)
         summary = summarise(name, config, log.history, where["device"], options.pipeline, how.precision.name)
         plot_learning_curves(log.history, name, folder / "learning_curves.png")
         write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")

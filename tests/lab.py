@@ -40,6 +40,7 @@ class Lab:
     def train(self, *overrides: str, **options) -> Path:
         console = Console(file=self.printed, width=200)
         runs = options.pop("runs", self.folder / "runs")
+        options.setdefault("device", "cpu")
         return train_run(TrainOptions(self.config, self.data, runs, overrides=overrides, **options), console)
 
     def path(self, name: str = "last") -> Path:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +17,9 @@ import torch.distributed as dist
 from lab import CONFIG, ROOT, Lab, drift, fresh_network
 from torch import nn
 
-from mixmo_fast import build
+from mixmo_fast import build, train_command
 from mixmo_fast.config.load import parse_config
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.distributed import Ranks, SynchronisedBatchNorm, ranks_of_environment
@@ -34,7 +34,17 @@ FP32 = Precision("fp32", "cpu")
 
 def torchrun(lab: Lab, ranks: int, *arguments: str) -> list[str]:
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "-m", "mixmo_fast", "train"]
-    return [*command, str(lab.config), "--data", str(lab.data), "--runs", str(lab.folder / "runs"), *arguments]
+    return [
+        *command,
+        str(lab.config),
+        "--data",
+        str(lab.data),
+        "--runs",
+        str(lab.folder / "runs"),
+        "--device",
+        "cpu",
+        *arguments,
+    ]
 
 
 @pytest.mark.slow
@@ -149,6 +159,20 @@ def test_rows_that_cannot_be_shared_out_are_refused():
     config = parse_config(CONFIG, "test")
     with pytest.raises(ConfigError, match=r"batch.rows: 128 rows cannot be shared out equally to 3 ranks"):
         build.make_recipe(config, dataset_info("digits"), Ranks(0, 3))
+
+
+def test_ranks_that_see_different_checkpoints_do_not_train(lab, monkeypatch):
+    """As on machines that do not share the folder of runs."""
+    lab.train("schedule.epochs=1")
+    monkeypatch.setattr(train_command, "ranks_of_environment", lambda: Ranks(0, 2))
+    monkeypatch.setattr(train_command, "join", lambda _, device: nullcontext(device))
+
+    def gather(values: list[object], value: object) -> None:
+        values[:] = [value, (0, False)]
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    with pytest.raises(MixmoError, match=r"not all ranks see the same checkpoint; do all machines share this folder"):
+        lab.train("schedule.epochs=1")
 
 
 def test_a_process_that_torchrun_did_not_start_is_alone(monkeypatch):

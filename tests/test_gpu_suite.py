@@ -88,7 +88,7 @@ def test_the_suite_measures_what_it_promises_in_nine_minutes(tmp_path):
 def test_commands_are_shown_and_unknown_parts_are_one_line(tmp_path, capsys):
     main(["--out", str(tmp_path / "x"), "--dry-run", "--only", "tests,pipelines"])
     shown = capsys.readouterr().out
-    assert "# tests: at most 90 s" in shown and "-m mixmo_fast benchmark" in shown and "res18" not in shown
+    assert "# tests: at most 60 s" in shown and "-m mixmo_fast benchmark" in shown and "res18" not in shown
     assert not (tmp_path / "x").exists()
     with pytest.raises(SystemExit, match="2"):
         main(["--out", str(tmp_path), "--only", "nonsense"])

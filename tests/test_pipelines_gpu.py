@@ -12,7 +12,7 @@ from test_contract import PIPELINES, config_of, data  # noqa: F401 (a fixture)
 from mixmo_fast import build
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.load import load_config
-from mixmo_fast.training.options import choose_options
+from mixmo_fast.training.options import choose_options, set_switches
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from pipelines.store import open_dataset
@@ -94,6 +94,7 @@ def test_a_training_step_never_waits_for_the_resident_pipeline(published):
     config, _, batches = published(64)
     network = build.make_network(config, 100).cuda()
     how = choose_options(config.step, torch.device("cuda"), macs=1e18)
+    set_switches(how, torch.device("cuda"))
     step = TrainingStep(network, make_optimizer(network, config.optimizer), how)
     step.start_epoch()
     ratios = []

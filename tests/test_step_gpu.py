@@ -40,11 +40,14 @@ def train(digits):
         step.start_epoch()
         for number, batch in zip(range(steps), batches.epoch(1), strict=False):
             step(change(number, batch), rate=0.01 * (number + 1))
+        torch.cuda.set_sync_debug_mode("default")
         batches.close()
         return step, {name: tensor.cpu() for name, tensor in network.state_dict().items()}
 
     yield run
-    torch.use_deterministic_algorithms(False)
+    torch.cuda.set_sync_debug_mode("default")
+    set_switches(choose_options(StepConfig(), DEVICE, macs=0), DEVICE)
+    torch._dynamo.reset()
 
 
 @pytest.fixture
@@ -55,10 +58,11 @@ def start():
 @pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16", "fp16"])
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_graph_trains_the_same_network(train, start, precision, compiled):
-    plain, expected = train(StepConfig(precision=precision, compile=compiled, cuda_graph=False))
-    graphed, found = train(StepConfig(precision=precision, compile=compiled, cuda_graph=True))
+    same = {"precision": precision, "compile": compiled, "deterministic": True}  # the same algorithms on both sides
+    plain, expected = train(StepConfig(**same, cuda_graph=False))
+    graphed, found = train(StepConfig(**same, cuda_graph=True))
     assert drift(expected, found, start) < (1e-2 if precision == "fp32" else 0.2)
-    assert graphed.totals().loss == pytest.approx(plain.totals().loss, rel=1e-3)
+    assert graphed.totals().loss == pytest.approx(plain.totals().loss, rel=1e-3 if precision == "fp32" else 2e-2)
     assert graphed.totals().rows == plain.totals().rows == STEPS * 128
 
 
@@ -69,16 +73,13 @@ def test_no_option_changes_the_result_beyond_rounding(train, start, settings):
     assert drift(expected, found, start) < 1e-2
 
 
-def test_a_replayed_step_does_not_wait_for_the_device(train, digits):
+def test_a_replayed_step_does_not_wait_for_the_device(train):
     def strict(number: int, batch: Batch) -> Batch:
         if number == 6:
             torch.cuda.set_sync_debug_mode("error")
         return batch
 
-    try:
-        train(StepConfig(compile=False), change=strict)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    train(StepConfig(compile=False), change=strict)
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mixmo_fast.errors import DeviceError
+
+_PATIENCE = timedelta(hours=2)
 
 # What DistributedDataParallel calls its copying of rank 0's buffers before each step; the old name is deprecated.
 _NEW_NAME = "forward_sync_buffers"
@@ -53,6 +56,14 @@ class Ranks:
         if self.count > 1:
             dist.barrier()
 
+    def agree(self, value: object) -> bool:
+        """Whether all ranks have the same value, which can be pickled."""
+        if self.count == 1:
+            return True
+        values = [None] * self.count
+        dist.all_gather_object(values, value)
+        return all(one == value for one in values)
+
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum of all ranks' tensors."""
         if self.count == 1:
@@ -69,6 +80,7 @@ class Ranks:
         if self.count == 1:
             return network
         if device.type == "cuda":
+            # Its kernels are fused, but it waits for the device once a layer.
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
         else:
             _replace_batch_norms(network)
@@ -113,7 +125,9 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
     else:
         # torchrun gives each process one thread; the cores are shared out instead.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_count))
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    cuda = device.type == "cuda"
+    # Others wait while rank 0 converts a data set or evaluates.
+    dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE, device_id=device if cuda else None)
     yield device
     dist.destroy_process_group()  # not after an error: it might wait for ranks that wait for this one
 

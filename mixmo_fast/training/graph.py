@@ -9,6 +9,7 @@ from dataclasses import fields
 import torch
 
 from mixmo_fast.batch import Batch
+from mixmo_fast.errors import DeviceError
 
 # Steps that run before the capture, on the stream of the capture: they compile, choose algorithms, and allocate what
 # an optimiser allocates in its first step. They train like any other.
@@ -32,7 +33,11 @@ class GraphedUpdate:
         self._taken = 0
 
     def __call__(self, batch: Batch) -> None:
-        """Takes one step with this batch, whose shapes have to be those of the first one."""
+        """Takes one step with this batch, whose shapes have to be those of the first one.
+
+        Raises:
+            DeviceError: The step cannot be captured.
+        """
         self._copy(batch)
         if self._graph is None:
             self._prepare()
@@ -55,11 +60,20 @@ class GraphedUpdate:
                 self._update(self._batch)
             self._taken += 1
         else:
-            graph = torch.cuda.CUDAGraph()
-            # Threads that draw plans pin memory meanwhile, which a stricter mode would forbid to all threads.
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._update(self._batch)
-            self._graph = graph
+            self._graph = self._capture()
         current.wait_stream(self._stream)
         if self._graph is not None:
             self._graph.replay()
+
+    def _capture(self) -> torch.cuda.CUDAGraph:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # Threads that draw plans pin memory meanwhile, which a stricter mode would forbid to all threads.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                self._update(self._batch)
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise DeviceError(
+                f"the step cannot be captured as a CUDA graph here ({reason}); train with --set step.cuda_graph=false"
+            ) from error
+        return graph

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.load import to_yaml
@@ -27,6 +28,7 @@ def train(
     batches: TrainingBatches,
     test: EvaluationBatches,
     log: RunLog | None,
+    folder: Path,
     progress: RunProgress,
     first_epoch: int = 1,
 ) -> None:
@@ -38,6 +40,7 @@ def train(
         batches: The training pipeline.
         test: The test split.
         log: Of the run folder; its history holds the epochs before `first_epoch`. None on ranks that do not write.
+        folder: The run folder.
         progress: Told of steps and epochs.
         first_epoch: From 1.
 
@@ -45,7 +48,7 @@ def train(
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
         MixmoError: When something cannot be written.
     """
-    paths = CheckpointPaths(log.folder) if log else None
+    paths = CheckpointPaths(folder)
     for epoch in range(first_epoch, config.schedule.epochs + 1):
         with _names_last_good(f"in epoch {epoch}", paths):
             totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
@@ -101,20 +104,13 @@ def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> 
 
 
 @contextmanager
-def _names_last_good(when: str, paths: CheckpointPaths | None) -> Iterator[None]:
+def _names_last_good(when: str, paths: CheckpointPaths) -> Iterator[None]:
     """Adds to a `DivergedError` when it happened and what is left of the run."""
     try:
         yield
     except DivergedError as error:
-        good = paths.last if paths and paths.last.is_file() else "none"
+        good = paths.last if paths.last.is_file() else "none"
         raise DivergedError(
             f"{when} {error}: training diverged. The last good checkpoint is {good}; try a lower optimizer.lr or a "
             "longer warm-up"
         ) from error
-
-
-def resume(checkpoint: Checkpoint, step: TrainingStep) -> None:
-    """Puts optimiser and scaler into a checkpoint's state; the network was loaded before."""
-    step.optimizer.load_state_dict(checkpoint.optimizer)
-    if checkpoint.scaler and step.scaler.is_enabled():  # the precision may have changed in between
-        step.scaler.load_state_dict(checkpoint.scaler)

@@ -11,7 +11,8 @@ def soft_cross_entropy(logits_NMK: Tensor, labels_NMP: Tensor, share_NM: Tensor,
     """sum_m mean_rows(w_m * CE(head_m, target_m)), in nats (section 3.3 of arXiv 2103.06132).
 
     The target has `share` on the image's class and the rest on the partner's; two picked log-probabilities give the
-    same number as a dense N x M x K target.
+    same number as a dense N x M x K target. They are picked by comparing, not by indexing, whose gradient is a scatter:
+    on CUDA that is not deterministic, and where it has to be, it cannot be captured in a graph.
 
     Args:
         logits_NMK: any floating dtype; computed in at least float32.
@@ -23,6 +24,10 @@ def soft_cross_entropy(logits_NMK: Tensor, labels_NMP: Tensor, share_NM: Tensor,
         A scalar.
     """
     log_probabilities = torch.log_softmax(logits_NMK, -1, dtype=torch.promote_types(logits_NMK.dtype, torch.float32))
-    image, partner = log_probabilities.gather(-1, labels_NMP).unbind(-1)
+    classes_K = torch.arange(logits_NMK.shape[-1], device=logits_NMK.device)
+    image, partner = (
+        torch.where(labels_NM[..., None] == classes_K, log_probabilities, 0).sum(-1)
+        for labels_NM in labels_NMP.unbind(-1)
+    )
     cross_entropy = -(share_NM * image + (1 - share_NM) * partner)
     return (weight_NM * cross_entropy).mean(0).sum()

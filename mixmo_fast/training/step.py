@@ -8,6 +8,7 @@ Shapes: N rows, M members, C channels, H W pixels.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,7 @@ class TrainingStep:
         self.network = network.to(memory_format=torch.channels_last) if options.channels_last else network
         self.network.stem = options.stem
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision.name == "fp16")
+        self._start_momentum()
         self._trained = self.ranks.wrap(self.network, self.device)
         self._forward = self._loss_and_hits
         if options.compile:
@@ -93,6 +95,28 @@ class TrainingStep:
         self._taken = torch.zeros((), device=self.device, dtype=torch.int64)
         self._bad_step = torch.full((), _NEVER, device=self.device, dtype=torch.int64)
         self._steps = self._rows = 0
+
+    def _start_momentum(self) -> None:
+        """Zeros, with which the first step does what it does without any.
+
+        Left alone, the fused update allocates them in its first step, and leaves them as they are if that is one which
+        fp16 skips.
+        """
+        for group in self.optimizer.param_groups:
+            if group["momentum"]:
+                for parameter in group["params"]:
+                    self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    def resume(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
+        """Goes on from the states of an optimiser and a gradient scaler; how the step is computed stays as it is."""
+        self.optimizer.load_state_dict(optimizer)
+        for group in self.optimizer.param_groups:
+            group |= {"fused": self.options.fused_optimizer, "foreach": False}
+        for parameter, state in self.optimizer.state.items():
+            if "momentum_buffer" in state:  # laid out in memory as it was, while a kernel walks all of them alike
+                state["momentum_buffer"] = torch.empty_like(parameter).copy_(state["momentum_buffer"])
+        if scaler and self.scaler.is_enabled():  # the precision may have changed in between
+            self.scaler.load_state_dict(scaler)
 
     def __call__(self, batch: Batch, rate: float) -> None:
         """Updates the network with one batch at a learning rate."""
