@@ -54,9 +54,15 @@ def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
         "mixing": {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0},
         "batch": {"rows": 64, "repetitions": 4, "input_repetition": 0.0},
-        "optimizer": {"lr": 0.0125, "momentum": 0.9, "nesterov": True, "weight_decay": 6e-4},
+        "optimizer": {
+            **{"lr": 0.0125, "momentum": 0.9, "nesterov": True, "weight_decay": 6e-4},
+            **{"lr_scaling": "none", "lr_rows": None},
+        },
         "schedule": {"epochs": 300, "warmup_steps": 3128, "milestones": {101: 0.1, 201: 0.1, 226: 0.1}},
-        "step": {"precision": "auto", "channels_last": True, "compile": False},
+        "step": {
+            **{"precision": "auto", "channels_last": True, "stem": "auto", "compile": "auto"},
+            **{"cuda_graph": "auto", "fused_optimizer": True, "deterministic": False},
+        },
         "evaluation": {"every_epochs": 1, "rows": 500},
         "checkpoint": {"every_epochs": 30},
         "seed": 1,

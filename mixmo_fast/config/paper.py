@@ -184,7 +184,7 @@ def render_paper_yaml(name: str) -> str:
         "data": {"dataset"},
         "network": True,
         "batch": {"rows", "repetitions"},
-        "optimizer": True,
+        "optimizer": {"lr", "momentum", "nesterov", "weight_decay"},
         "schedule": True,
     }
     optional = {section: True for section in ("mixing", "msda") if getattr(config, section) is not None}
