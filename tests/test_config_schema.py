@@ -21,9 +21,8 @@ from mixmo_fast.config.schema import (
     OptimizerConfig,
     ScheduleConfig,
     StepConfig,
-    allowed_in_words,
-    known_keys,
 )
+from mixmo_fast.config.words import allowed_in_words, known_keys
 from mixmo_fast.mixing import recipe
 
 SECTIONS = (

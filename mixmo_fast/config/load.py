@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, shorten, show
-from mixmo_fast.config.schema import Config, allowed_in_words, known_keys
+from mixmo_fast.config.schema import Config
+from mixmo_fast.config.words import allowed_in_words, known_keys
 from mixmo_fast.errors import ConfigError
 
 _MAPPING = ["schedule", "milestones"]

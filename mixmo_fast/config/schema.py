@@ -8,12 +8,10 @@ files, overrides and errors of one line are the business of `load.py`. Which dat
 the data layer, not here.
 """
 
-import types
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 OtherMask = Literal[
@@ -272,59 +270,3 @@ class Config(_Section):
                 "mixing: found a section with network.members 1, allowed: null, or network.members 2 or more"
             )
         return self
-
-
-def known_keys() -> list[str]:
-    """All dotted keys in the schema's order: each section, followed by its keys."""
-    keys = []
-    for section, field in Config.model_fields.items():
-        model = _without_none(field.annotation)
-        names = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else ()
-        keys += [section, *(f"{section}.{name}" for name in names)]
-    return keys
-
-
-def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
-    """What the schema allows at a path of keys, such as `a whole number at least 1 and at most 32`.
-
-    Args:
-        loc: the known keys from the top; the last may be an entry of a mapping such as schedule.milestones.
-        as_key: describe that entry's key instead of its value.
-    """
-    model: object = Config
-    field = FieldInfo(annotation=Config)
-    for part in loc:
-        if get_origin(model) is dict:
-            return _in_words(get_args(model)[0 if as_key else 1])
-        field = model.model_fields[part]
-        model = _without_none(field.annotation)
-    return _in_words(model, field.metadata) + (" or null" if model is not field.annotation else "")
-
-
-def _without_none(annotation: object) -> object:
-    """The type without `| None`."""
-    if isinstance(annotation, types.UnionType):
-        return next(part for part in get_args(annotation) if part is not types.NoneType)
-    return annotation
-
-
-def _in_words(annotation: object, constraints: Sequence[object] = ()) -> str:
-    """A type and its bounds in words."""
-    if get_origin(annotation) is Annotated:
-        annotation, field = get_args(annotation)
-        return _in_words(annotation, field.metadata)
-    if get_origin(annotation) is Literal:
-        *names, last = ({True: "true", False: "false"}.get(value, value) for value in get_args(annotation))
-        return f"{', '.join(names)} or {last}"
-    if get_origin(annotation) is dict:
-        return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))
-    if issubclass(annotation, BaseModel):
-        return f"a section with {', '.join(annotation.model_fields)}"
-    if annotation is str:
-        return "a name of lowercase letters, digits and underscores, a letter first"
-    word = {bool: "true or false", int: "a whole number", float: "a number"}[annotation]
-    bounds = {side: getattr(c, side) for c in constraints for side in ("ge", "gt", "le", "lt") if hasattr(c, side)}
-    if bounds.keys() == {"ge", "le"}:
-        return f"{word} from {bounds['ge']} to {bounds['le']}"
-    phrases = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    return " ".join([word, " and ".join(f"{phrases[side]} {bound}" for side, bound in bounds.items())]).strip()
