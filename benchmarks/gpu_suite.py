@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mixmo_fast.build import choose_device
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.training.runlog import write_text
 
@@ -194,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"# {part.name}: at most {part.seconds:.0f} s")
                 print(*map(shlex.join, part.commands), sep="\n")
             return
+        choose_device(options.device)
         states = run_suite(suite, options.out, 60 * options.minutes, lambda line: print(line, flush=True))
     except MixmoError as error:
         print(f"benchmarks.gpu_suite: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from benchmarks.gpu_suite import Part, main, parts, run_suite, summary
 
@@ -90,6 +91,11 @@ def test_commands_are_shown_and_unknown_parts_are_one_line(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "# tests: at most 60 s" in shown and "-m mixmo_fast benchmark" in shown and "res18" not in shown
     assert not (tmp_path / "x").exists()
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit, match="2"):
+            main(["--out", str(tmp_path / "x")])
+        assert capsys.readouterr().err.startswith("benchmarks.gpu_suite: --device cuda: torch sees no CUDA device here")
+        assert not (tmp_path / "x").exists()
     with pytest.raises(SystemExit, match="2"):
         main(["--out", str(tmp_path), "--only", "nonsense"])
     assert "--only: found 'nonsense', allowed: tests, training_wrn-28-10_m2_b64" in capsys.readouterr().err
