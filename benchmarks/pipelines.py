@@ -25,9 +25,9 @@ from benchmarks.machine import copy_bandwidth
 from mixmo_fast import build
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
+from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.training.runlog import environment
-from pipelines.cores import available_cores
 
 REFERENCE = "reference"
 

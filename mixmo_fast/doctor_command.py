@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mixmo_fast import __version__, findings, machine
+from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DataError, MixmoError
 from mixmo_fast.findings import Finding
 
@@ -86,7 +87,7 @@ def _machine() -> Iterator[Finding]:
     memory = machine.memory_bytes()
     yield Finding("machine", "Python", "ok", f"{platform.python_version()}, {sys.executable}")
     yield Finding("machine", "system", "ok", platform.platform())
-    yield Finding("machine", "processor", "ok", f"{machine.processor()[0]}, {machine.cores()} cores to use")
+    yield Finding("machine", "processor", "ok", f"{machine.processor()[0]}, {available_cores()} cores to use")
     yield Finding("machine", "memory", "ok", findings.gigabytes(memory) if memory else "its size cannot be told")
 
 

@@ -123,11 +123,6 @@ def processor() -> tuple[str, frozenset[str]]:
     return name, frozenset((fields.get("flags") or fields.get("Features") or "").split())
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def memory_bytes() -> int | None:
     """The memory that this process may use: the machine's, or less where its control group is limited."""
     limits = [read_text(path).strip() for path in _MEMORY_LIMITS]

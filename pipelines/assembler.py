@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.batch import Batch
+from mixmo_fast.cores import available_cores
 from mixmo_fast.mixing.plan import StepPlan
 from pipelines.assemble import ONE_KERNEL, assemble_pixels, batch_of
-from pipelines.cores import available_cores
 from pipelines.kernels import assemble_rows
 
 # What one core works on at a time: a millisecond or two, measured to be best on two cores. Handing over less costs more

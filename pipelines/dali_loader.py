@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.batch import Batch
+from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DataError
 from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import batch_of, normalisation_table
-from pipelines.cores import available_cores
 from pipelines.dali_mixing import mix_by_numba, mix_by_torch
 from pipelines.plans import PlanFeed
 from pipelines.store import Dataset

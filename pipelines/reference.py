@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mixmo_fast.batch import Batch
+from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DataError, MixmoError
 from mixmo_fast.mixing.patterns import INSIDE
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import batch_of
-from pipelines.cores import available_cores
 from pipelines.plans import PlanFeed
 
 # Workers are forked by a server process that has imported everything and has no threads, not by this process: this one

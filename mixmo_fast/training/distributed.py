@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DeviceError
 
 _PATIENCE = timedelta(hours=2)
@@ -124,7 +125,7 @@ def join(ranks: Ranks, device: torch.device) -> Iterator[torch.device]:
         torch.cuda.set_device(device)
     else:
         # torchrun gives each process one thread; the cores are shared out instead.
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // ranks.local_count))
+        torch.set_num_threads(max(1, available_cores() // ranks.local_count))
     cuda = device.type == "cuda"
     # Others wait while rank 0 converts a data set or evaluates.
     dist.init_process_group("nccl" if cuda else "gloo", timeout=_PATIENCE, device_id=device if cuda else None)

@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 
 from mixmo_fast.config.schema import StepConfig
+from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.training.precision import Precision, choose_precision
 
@@ -99,6 +100,8 @@ def can_compile(device: torch.device) -> bool:
 def set_switches(options: StepOptions, device: torch.device) -> None:
     """Sets torch's switches for the whole process. Call it before anything runs on a GPU."""
     options.precision.switch_tf32()
+    # torch starts a thread a core, also in a container that has time for fewer.
+    torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _CUBLAS_WORKSPACE)
         torch.utils.deterministic.fill_uninitialized_memory = False  # we never read it, and filling takes time

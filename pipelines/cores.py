@@ -1,8 +1,0 @@
-"""How many cores this process may use."""
-
-import os
-
-
-def available_cores() -> int:
-    """Cores that the process is allowed on, which in a container may be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
