@@ -40,7 +40,7 @@ def test_an_interrupted_suite_leaves_what_was_measured(tmp_path):
             [python("print('hello')"), writes(out / "pipelines.json", PIPELINES)],
             out / "pipelines.json",
         ),
-        Part("slow", 0.5, [python("import time; time.sleep(60)")]),
+        Part("slow", 1.5, [python(f"import time\ntry: time.sleep(60)\nfinally: open({str(out / 'tidy')!r}, 'w')")]),
         Part("broken", 30, [python("import sys; print('the reason'); sys.exit(3)"), python("print('never')")]),
         Part("training", 30, [writes(out / "training.json", TRAINING)], out / "training.json"),
     ]
@@ -56,6 +56,7 @@ def test_an_interrupted_suite_leaves_what_was_measured(tmp_path):
     }
     assert json.loads((out / "suite.json").read_text()) == states
     assert "the reason" in (out / "broken.log").read_text() and "never" not in (out / "broken.log").read_text()
+    assert (out / "tidy").exists()  # what is interrupted cleans up
     assert "hello" in (out / "pipelines.log").read_text()
     lines = summary(states, out)
     assert (
