@@ -65,7 +65,7 @@ def test_any_number_of_ranks_trains_the_same_network(lab, count):
     assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
     assert row["train_top1"] == pytest.approx(expected["train_top1"], abs=2e-3)
     networks = [load_checkpoint(place.path()).network for place in (alone, lab)]
-    assert drift(*networks, fresh_network()) < 5e-3
+    assert drift(*networks, fresh_network()) < 2e-2
 
 
 @pytest.fixture
