@@ -148,16 +148,7 @@ def reference_step(network: nn.Module, config: Config, precision: Precision) -> 
         config: Its momentum counts; the weight decay is `SQUARES`.
         precision: `fp32` or `tf32`, whose switch the caller has set.
     """
-    settings = config.optimizer
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=0,
-        foreach=False,
-        fused=False,
-    )
+    optimizer = _sgd(network, config, weight_decay=0, foreach=False, fused=False)
 
     def step(batch: Batch, rate: float) -> None:
         with precision.autocast():
@@ -176,14 +167,7 @@ def compiled_step(network: nn.Module, config: Config, precision: Precision) -> S
         config: Of the optimiser.
         precision: Of the forward pass.
     """
-    settings = config.optimizer
-    optimizer = torch.optim.SGD(
-        network.parameters(),
-        lr=settings.lr,
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-    )
+    optimizer = _sgd(network, config, weight_decay=config.optimizer.weight_decay)
     compiled = torch.compile(network)
     scaler = torch.amp.GradScaler(precision.device_type, enabled=precision.name == "fp16")
 
@@ -205,6 +189,13 @@ def dense_loss(logits_NMK: Tensor, batch: Batch) -> Tensor:
         batch.weight
     )
     return (batch.weight * loss_NM).mean(0).sum()
+
+
+def _sgd(network: nn.Module, config: Config, **how: object) -> torch.optim.SGD:
+    settings = config.optimizer
+    return torch.optim.SGD(
+        network.parameters(), lr=settings.lr, momentum=settings.momentum, nesterov=settings.nesterov, **how
+    )
 
 
 def _predict(forward: Callable[..., Tensor], network: nn.Module, batch: Batch) -> Tensor:

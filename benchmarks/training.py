@@ -28,8 +28,9 @@ from benchmarks.ceiling import convolution_ceiling, convolutions, matrix_peak
 from benchmarks.opponents import DEFAULT, REFERENCE, WORDS, Opponent
 from benchmarks.race import Racer, one_line, prepare, race_round, release
 from benchmarks.training_parts import RandomData, data_cost, end_to_end, idle_share, stem_cost
-from benchmarks.training_report import DEFINITIONS, check_suffix, lines, table
+from benchmarks.training_report import DEFINITIONS, lines, table
 from benchmarks.training_setting import Setting, TrainingBenchmark, make_setting
+from mixmo_fast.benchmark_command import check_picture
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.networks.work import FLOP_PER_MAC, PASSES_PER_STEP, forward_macs
@@ -218,7 +219,7 @@ def _run(arguments: argparse.Namespace) -> None:
     values = vars(arguments)
     path, plot = values.pop("json"), values.pop("plot")
     if plot is not None:
-        check_suffix(plot)
+        check_picture(plot)
     console = Console(width=160)
     with (
         tempfile.TemporaryDirectory(prefix="mixmo-fast-", ignore_cleanup_errors=True) as cache,

@@ -149,7 +149,6 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
     masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
     shapes = {"members": settings.members, "stem_width": kind.STEM_WIDTH, "stem_stride": stride}
     numbers: Numbers = {}
-    how.precision.switch_tf32()
     for stem in ("separate", "grouped"):
         network = MultiMemberNetwork(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
         network.stem = stem

@@ -1,13 +1,11 @@
 """The training benchmark in words: what each number means, a table, and a few lines below it."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from benchmarks.opponents import REFERENCE
-from mixmo_fast.errors import MixmoError
 
 DEFINITIONS = {
     "rows_per_second": "rows of network input (M images each) in a whole training step: forward, loss, backward and "
@@ -101,16 +99,3 @@ def _stem(part: Mapping[str, Any]) -> str:
         return f"{of['eager_ms']:.2f} ms eager{compiled}"
 
     return "encoders and mixing: " + "; ".join(f"{stem} {times(of)}" for stem, of in part.items())
-
-
-def check_suffix(path: Path) -> None:
-    """Refuses a picture that cannot be drawn.
-
-    Raises:
-        MixmoError: With the suffixes there are.
-    """
-    from matplotlib.backend_bases import FigureCanvasBase
-
-    known = FigureCanvasBase.get_supported_filetypes()
-    if path.suffix.removeprefix(".") not in known:
-        raise MixmoError(f"--plot: {path} cannot be written, allowed are the suffixes {', '.join(sorted(known))}")

@@ -68,7 +68,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console) -> dict[str, Any]
     build.PipelineOptions(workers=options.workers, cache=options.cache)
     rows = [config.batch.rows] if options.rows is None else _row_counts(options.rows, config)
     if options.plot is not None:
-        _check_picture(options.plot)
+        check_picture(options.plot)
     for name, value, least in (("--repetitions", options.repetitions, 1), ("--steps", options.steps, 0)):
         if value < least:
             raise ConfigError(f"{name}: found {value}, allowed: a whole number at least {least}")
@@ -140,7 +140,12 @@ def _with_rows(config: Config, rows: int) -> Config:
     return config.model_copy(update={"batch": config.batch.model_copy(update={"rows": rows})})
 
 
-def _check_picture(path: Path) -> None:
+def check_picture(path: Path) -> None:
+    """Refuses a file for `--plot` that cannot be drawn.
+
+    Raises:
+        MixmoError: With the suffixes there are.
+    """
     from matplotlib.backend_bases import FigureCanvasBase
 
     known = FigureCanvasBase.get_supported_filetypes()

@@ -16,7 +16,7 @@ from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
 from mixmo_fast.networks import preact_resnet, wide_resnet
 from mixmo_fast.networks.multi import MultiMemberNetwork
 from mixmo_fast.networks.work import forward_macs
-from mixmo_fast.training.distributed import Ranks
+from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.options import StepOptions, choose_options
 from mixmo_fast.training.precision import Precision
 from pipelines.assemble import normalisation_table
@@ -104,7 +104,7 @@ def make_network(config: Config, classes: int) -> MultiMemberNetwork:
 
 
 def make_step_options(
-    config: Config, dataset: Dataset | DatasetInfo, device: torch.device, ranks: Ranks | None = None
+    config: Config, dataset: Dataset | DatasetInfo, device: torch.device, ranks: Ranks = ALONE
 ) -> StepOptions:
     """How the configured run takes its steps on a device.
 
@@ -115,16 +115,16 @@ def make_step_options(
     with torch.device("meta"):
         macs = forward_macs(make_network(config, dataset.classes), dataset.height, dataset.width)
     rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
-    return choose_options(config.step, device, macs * rows, (ranks or Ranks()).count)
+    return choose_options(config.step, device, macs * rows, ranks.count)
 
 
-def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks | None = None) -> Recipe:
+def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:
     """What the plans are drawn from.
 
     Raises:
         ConfigError: When the data set does not fill one step, or a step's rows cannot be shared out to the ranks.
     """
-    data, batch, ranks = config.data, config.batch, ranks or Ranks()
+    data, batch = config.data, config.batch
     if batch.rows % ranks.count:
         raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
@@ -159,7 +159,7 @@ def make_training_batches(
     pipeline: PipelineOptions,
     device: torch.device,
     precision: Precision,
-    ranks: Ranks | None = None,
+    ranks: Ranks = ALONE,
 ) -> TrainingBatches:
     """The training pipeline of that name; with several ranks, of this one's rows.
 

@@ -126,7 +126,7 @@ def train(
         bool, typer.Option("--from-scratch", help="Forget an earlier run of that name instead of continuing it.")
     ] = False,
     deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device; slower on a GPU.")
+        bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device.")
     ] = False,
     override: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01.")

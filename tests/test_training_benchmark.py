@@ -111,6 +111,7 @@ def test_the_convolutions_are_the_network_but_for_its_heads(network, members):
 def test_multiply_accumulates_are_the_published_ones(network, members, giga):
     built, info = on_meta(network, members)
     assert forward_macs(built, info.height, info.width) / 1e9 == pytest.approx(giga, rel=1e-3)
+    assert built.training
 
 
 @pytest.mark.parametrize("members", [1, 2])

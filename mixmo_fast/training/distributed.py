@@ -93,10 +93,14 @@ class Ranks:
         )
 
 
+ALONE = Ranks()
+"""One process, which trains by itself."""
+
+
 def ranks_of_environment() -> Ranks:
     """What `torchrun` said about this process; a single rank where it did not start it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        return Ranks()
+        return ALONE
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     return Ranks(*(int(os.environ[name]) for name in names))
 

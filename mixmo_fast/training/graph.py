@@ -1,6 +1,6 @@
 """A whole training step as one CUDA graph: captured once, then replayed without Python or launches in between.
 
-A graph reads and writes fixed addresses, so each batch is copied into tensors of its own, which costs microseconds.
+A graph reads and writes fixed addresses, so each batch is copied into tensors of its own.
 """
 
 from collections.abc import Callable

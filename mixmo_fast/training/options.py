@@ -17,8 +17,8 @@ from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.training.precision import Precision, choose_precision
 
-# On a CPU, compiled code is a tenth faster here (WideResNet-16-2, fp32 and bf16), and compiling takes 20 seconds or so:
-# it pays for runs longer than some minutes, which two cores fill with this many multiply-accumulates forward.
+# On two cores, compiled code was 7 % faster in bf16 and 15 % in fp32 (WideResNet-16-2), and compiling took 15 to 30 s:
+# it pays for runs longer than some minutes, which they fill with this many multiply-accumulates forward.
 _MACS_WORTH_COMPILING = 2e13
 
 # cuBLAS gives the same bits on every run only with a workspace of fixed size, which it reads when it starts.
@@ -77,7 +77,8 @@ def choose_options(settings: StepConfig, device: torch.device, macs: float, rank
         graphs = cuda and ranks == 1 and settings.fused_optimizer
     stem = settings.stem
     if stem == "auto":
-        # On a CPU a grouped convolution takes 1.1 to 2 times as long, forward and backward (2 and 3 members).
+        # On a CPU a grouped convolution takes 1.1 to 2.5 times as long, forward and backward, where it is not compiled
+        # (2 and 3 members); compiled, either may win. On a GPU neither has been measured yet.
         stem = "grouped" if cuda else "separate"
     return StepOptions(
         precision=choose_precision(settings.precision, device),

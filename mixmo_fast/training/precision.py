@@ -9,8 +9,8 @@ from mixmo_fast.errors import DeviceError
 
 _DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-# What `torch.cpu.get_capabilities` calls instructions that multiply bf16 numbers. Without them bf16 is emulated, at a
-# tenth of the speed of fp32.
+# What `torch.cpu.get_capabilities` calls instructions that multiply bf16 numbers. Without them bf16 is emulated, and
+# slow.
 FAST_BF16 = ("avx512_bf16", "amx_bf16")
 
 

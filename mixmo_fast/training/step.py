@@ -17,7 +17,7 @@ from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import OptimizerConfig
 from mixmo_fast.errors import DivergedError
 from mixmo_fast.mixing.block import render_masks
-from mixmo_fast.training.distributed import Ranks
+from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.graph import GraphedUpdate
 from mixmo_fast.training.loss import soft_cross_entropy
 from mixmo_fast.training.options import StepOptions
@@ -72,11 +72,11 @@ class TrainingStep:
     """
 
     def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks | None = None
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks = ALONE
     ):
         self.device = next(network.parameters()).device
         self.options, self.optimizer = options, optimizer
-        self.ranks = ranks or Ranks()
+        self.ranks = ranks
         self.network = network.to(memory_format=torch.channels_last) if options.channels_last else network
         self.network.stem = options.stem
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision.name == "fp16")
@@ -174,11 +174,11 @@ class TrainingStep:
         if bad_step != _NEVER:
             raise DivergedError(f"the loss is not finite since step {bad_step}")
         seen = torch.stack((self._loss, self._hits.double()))
-        rows = self._rows if of_all_ranks else self._rows // self.ranks.count
         loss, hits = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
+        share = 1 if of_all_ranks else 1 / self.ranks.count
         return StepTotals(
-            loss=loss / max(1, self._steps) / (self.ranks.count if of_all_ranks else 1),
-            top1=hits / max(1, rows * self.network.members),
+            loss=loss / max(1, self._steps * self.ranks.count * share),
+            top1=hits / max(1, self._rows * self.network.members * share),
             rows=self._rows,
         )
 
