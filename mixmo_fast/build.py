@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, DeviceError
+from mixmo_fast.mixing.holdout import held_out_images
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
 from mixmo_fast.networks import preact_resnet, wide_resnet
 from mixmo_fast.networks.multi import MultiMemberNetwork
@@ -118,6 +120,11 @@ def make_step_options(
     return choose_options(config.step, device, macs * rows, ranks.count)
 
 
+def held_out_count(config: Config, dataset: Dataset | DatasetInfo) -> int:
+    """How many training images the run keeps out of training."""
+    return int(dataset.train_images * config.data.holdout)
+
+
 def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:
     """What the plans are drawn from.
 
@@ -129,9 +136,11 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
         raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
     stem = wide_resnet if config.network.kind == "wide_resnet" else preact_resnet
-    if dataset.train_images * batch.repetitions < batch.rows:
+    held_out = held_out_count(config, dataset)
+    images = dataset.train_images - held_out
+    if images * batch.repetitions < batch.rows:
         raise ConfigError(
-            f"batch.rows: {batch.rows} rows are more than {dataset.train_images} training images of {dataset.name} "
+            f"batch.rows: {batch.rows} rows are more than {images} training images of {dataset.name} "
             f"x {batch.repetitions} repetitions; lower batch.rows"
         )
     return Recipe(
@@ -148,6 +157,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
         mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
         msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
         input_repetition=batch.input_repetition,
+        held_out=held_out,
         parts=ranks.count,
         part=ranks.rank,
     )
@@ -188,6 +198,41 @@ def make_training_batches(
 
 def make_test_batches(dataset: Dataset, rows: int, device: torch.device, precision: Precision) -> EvaluationBatches:
     """The test split, normalised, in batches of `rows` images."""
+    return make_evaluation_batches(
+        dataset, dataset.load_images("test"), dataset.load_labels("test"), rows, device, precision
+    )
+
+
+def make_held_out_batches(
+    config: Config, dataset: Dataset, device: torch.device, precision: Precision
+) -> EvaluationBatches:
+    """The training images that the run keeps out of its training, normalised and as they are.
+
+    Raises:
+        ConfigError: When there are none.
+    """
+    count = held_out_count(config, dataset)
+    if not count:
+        raise ConfigError(
+            "no training image was held out of this run's training; train one with --set data.holdout=0.1 for that"
+        )
+    held = held_out_images(dataset.train_images, count, config.seed)
+    images, labels = dataset.load_images("train")[held], dataset.load_labels("train")[held]
+    return make_evaluation_batches(dataset, images, labels, config.evaluation.rows, device, precision)
+
+
+def make_evaluation_batches(
+    dataset: Dataset, images: np.ndarray, labels: np.ndarray, rows: int, device: torch.device, precision: Precision
+) -> EvaluationBatches:
+    """Any images, normalised as the data set's are, in batches of `rows`.
+
+    Args:
+        dataset: Whose network will see them.
+        images: uint8 (N, H, W, C).
+        labels: int64 (N,).
+        rows: Images in a batch.
+        device: Where they go.
+        precision: Of the network.
+    """
     table = normalisation_table(dataset.mean, dataset.std)
-    images, labels = dataset.load_images("test"), dataset.load_labels("test")
     return ResidentEvaluation(images, labels, table, rows, device, precision.image_dtype)

@@ -49,7 +49,7 @@ def test_the_file_of_a_published_run_loads_as_its_name(name):
 
 def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
     assert paper_config("exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4").model_dump() == {
-        "data": {"dataset": "cifar100", "crop_padding": None, "flip": None},
+        "data": {"dataset": "cifar100", "crop_padding": None, "flip": None, "holdout": 0.0},
         "network": {"kind": "wide_resnet", "depth": 28, "width": 10, "members": 2},
         "mixing": {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0},

@@ -71,6 +71,8 @@ class DataConfig(_Section):
     """Zeros added to each side before the random crop, in pixels; null: the data set's own."""
     flip: bool | None = None
     """Whether an image is mirrored left to right with probability 1/2; null: the data set's own."""
+    holdout: float = Field(default=0.0, ge=0, lt=1)
+    """Fraction of the training images kept out of training, to fit a temperature on afterwards; 0 in the paper."""
 
 
 class NetworkConfig(_Section):

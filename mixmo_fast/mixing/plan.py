@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixmo_fast.mixing import ratios
+from mixmo_fast.mixing.holdout import training_images
 from mixmo_fast.mixing.masks import Masks, mask_mean, visible_share
 from mixmo_fast.mixing.places import both, draw_places, no_places
 from mixmo_fast.mixing.recipe import Recipe
@@ -103,7 +104,7 @@ def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, step
     root = recipe.mixing.weight_root if recipe.mixing else 1.0
     weight = ratios.member_weights(kappa, root)
     whole = StepPlan(
-        index=np.stack((image, partner), axis=-1),
+        index=_in_the_whole_set(recipe, seed, np.stack((image, partner), axis=-1)),
         offset=offset,
         flip=flip,
         pixel_box=pixels.box,
@@ -117,6 +118,11 @@ def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, step
         weight=weight.astype(np.float32),
     )
     return whole if recipe.parts == 1 else whole.rows(recipe.part * recipe.own_rows, recipe.own_rows)
+
+
+def _in_the_whole_set(recipe: Recipe, seed: int, index: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Numbers among the images that are trained on, as numbers in the whole training set."""
+    return training_images(recipe.images, recipe.held_out, seed)[index] if recipe.held_out else index
 
 
 @lru_cache(maxsize=4)
@@ -134,7 +140,7 @@ def draw_rows(recipe: Recipe, draw: Draw) -> NDArray[np.int32]:
     """
     rows, members = recipe.rows, recipe.members
     distinct = rows // recipe.repetitions
-    order = _epoch_order(draw.seed, draw.epoch, recipe.images)
+    order = _epoch_order(draw.seed, draw.epoch, recipe.trained_images)
     first = draw.first_step * distinct
     images = order[first : first + draw.steps * distinct].reshape(draw.steps, distinct)
     images = np.repeat(images, recipe.repetitions, axis=1)
@@ -221,7 +227,7 @@ def draw_pixel_mixing(
         return np.zeros(image.shape, dtype=np.bool_), Masks(*places, values, size), image
     msda = recipe.msda
     mixed = draw.uniform(Purpose.MSDA_CHOICE, *shape) < msda.prob
-    partner = np.where(mixed, integers(draw.uniform(Purpose.MSDA_PARTNER, *shape), recipe.images), image)
+    partner = np.where(mixed, integers(draw.uniform(Purpose.MSDA_PARTNER, *shape), recipe.trained_images), image)
     needed = ratios.uniforms_per_ratio(msda.beta)
     lam = ratios.dirichlet(msda.beta, draw.uniform(Purpose.MSDA_RATIO, *shape, 2, needed))[..., 0]
     if msda.method == "mixup":

@@ -69,6 +69,7 @@ class Recipe:
         mixing: None exactly when `members` is 1.
         msda: None for no input mixing.
         input_repetition: rho, share of a step's rows in which all members see the same image.
+        held_out: H, images kept out of training (`mixmo_fast.mixing.holdout`).
         parts: Into how many equal parts each step's rows are cut, one for each process that trains.
         part: Which of them the plans hold, from 0; they are drawn all the same as a whole.
 
@@ -89,6 +90,7 @@ class Recipe:
     mixing: ManifoldMixing | None = None
     msda: InputMixing | None = None
     input_repetition: float = 0.0
+    held_out: int = 0
     parts: int = 1
     part: int = 0
 
@@ -105,12 +107,17 @@ class Recipe:
             if mixing and mixing.method.startswith("patchup") and min(size) < _SMALLEST_PATCHUP_SIDE:
                 raise ValueError(f"{mixing.method} places blocks of {_SMALLEST_PATCHUP_SIDE} pixels, the map is {size}")
         if self.steps_per_epoch < 1:
-            raise ValueError(f"{self.images} images x {self.repetitions} do not fill one step of {self.rows}")
+            raise ValueError(f"{self.trained_images} images x {self.repetitions} do not fill one step of {self.rows}")
 
     @property
     def steps_per_epoch(self) -> int:
-        """floor(N * b / B): the last, incomplete step is dropped."""
-        return self.images * self.repetitions // self.rows
+        """floor((N - H) * b / B): the last, incomplete step is dropped."""
+        return self.trained_images * self.repetitions // self.rows
+
+    @property
+    def trained_images(self) -> int:
+        """N - H, images that are trained on."""
+        return self.images - self.held_out
 
     @property
     def own_rows(self) -> int:

@@ -34,6 +34,7 @@ class Purpose(IntEnum):
     MSDA_PARTNER = 12
     MIXING_PATTERN = 13
     MSDA_PATTERN = 14
+    HOLDOUT = 15
 
 
 def words(
