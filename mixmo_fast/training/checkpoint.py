@@ -6,6 +6,7 @@ without the file that started the run.
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -123,13 +124,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: When it is missing, truncated, not of this program, or holds anything but plain data.
     """
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for damaged files: zip, pickle, EOF, runtime
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason[:150]})") from error
+    content = read_plain(path)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
     content.pop("format")
@@ -139,11 +134,32 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: incomplete checkpoint: {error}") from error
 
 
+def read_plain(path: Path) -> object:
+    """What a file of `torch.save` holds, on the CPU, if that is tensors and plain values; nothing in it is executed.
+
+    Raises:
+        CheckpointError: When it is missing, damaged, or holds anything that would have to be executed.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for damaged files: zip, pickle, EOF, runtime
+        reason = " ".join(str(error).split()) or type(error).__name__
+        foreign = re.search(r"GLOBAL ([\w.]+)", reason)
+        if foreign:
+            raise CheckpointError(
+                f"{path}: holds more than tensors and plain values ({foreign[1]}), which could run code; refused, and "
+                "nothing of it was run"
+            ) from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({reason[:150]})") from error
+
+
 def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Loads weights after comparing names and shapes.
 
     Raises:
-        CheckpointError: With the first differences, when the checkpoint is of another architecture.
+        CheckpointError: With the first differences and what explains them, when the checkpoint is of another network.
     """
     expected = network.state_dict()
     differences = [f"{name} is missing" for name in expected if name not in state]
@@ -156,5 +172,37 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
     if differences:
         shown = "; ".join(differences[:3])
         more = f" (and {len(differences) - 3} more)" if len(differences) > 3 else ""
-        raise CheckpointError(f"{path}: a checkpoint of another network: {shown}{more}")
+        cause = _likely_cause(_measure(state), _measure(expected))
+        raise CheckpointError(f"{path}: a checkpoint of another network: {shown}{more}{cause}")
     network.load_state_dict(state)
+
+
+def _measure(state: Mapping[str, Tensor]) -> dict[str, object]:
+    """What a state dict tells of its network's architecture, by what a user would call it."""
+    encoders = [tensor for name, tensor in state.items() if name.startswith("encoders.")]
+    heads = [tensor for name, tensor in state.items() if name.startswith("heads.") and name.endswith(".weight")]
+    measures: dict[str, object] = {
+        "network.kind": "preact_resnet" if any(name.startswith("trunk.layer4.") for name in state) else "wide_resnet",
+        "network.members": len(encoders),
+        "blocks": len({name.split(".")[2] for name in state if name.startswith("trunk.layer1.")}),
+    }
+    if heads:
+        measures |= {"classes": heads[0].shape[0], "features": heads[0].shape[1]}
+    return measures
+
+
+def _likely_cause(found: Mapping[str, object], expected: Mapping[str, object]) -> str:
+    """Where two architectures differ, as the end of a message; empty where nothing can be told."""
+    words = {
+        "network.kind": "network.kind {} instead of {}",
+        "network.members": "{} members instead of {}",
+        "blocks": "{} blocks a group instead of {} (network.depth)",
+        "features": "{} features before the heads instead of {} (network.width)",
+        "classes": "{} classes instead of {} (another data set)",
+    }
+    told = [
+        text.format(found[key], expected[key])
+        for key, text in words.items()
+        if key in found and key in expected and found[key] != expected[key]
+    ]
+    return f". The file has {', '.join(told)}" if told else ""
