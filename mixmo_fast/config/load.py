@@ -7,7 +7,8 @@ the dotted key, what was found and what is allowed.
 import copy
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 
 from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, shorten, show
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.upstream import from_upstream, is_upstream
 from mixmo_fast.config.words import allowed_in_words, known_keys
 from mixmo_fast.errors import ConfigError
 
@@ -25,19 +27,36 @@ _UNKNOWN = ("extra_forbidden", "invalid_key")
 """Pydantic's names for a key that the schema does not have."""
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path, overrides: Sequence[str] = (), notify: Callable[[str], None] | None = None) -> Config:
     """Reads a configuration file, applies overrides in order and checks the result.
 
     Args:
-        path: a YAML file in UTF-8, at most 64 KiB.
-        overrides: `a.b=value` each, as given to `--set`.
+        path: a YAML file in UTF-8, at most 64 KiB; in this program's form, or in mixmo-pytorch's, which is translated.
+        overrides: `a.b=value` each, as given to `--set`; keys of this program's form, whatever the file's is.
+        notify: told of a translation, in one line.
 
     Raises:
         ConfigError: one line with the file or the override, the dotted key, what was found and what is
             allowed.
     """
-    tree = _read_mapping(read_text(Path(path)), str(path))
+    tree = read_tree(path)
+    if is_upstream(tree):
+        tree = from_upstream(tree, str(path)).tree
+        if notify is not None:
+            notify(
+                f"{path}: a mixmo-pytorch configuration, translated; `mixmo-fast config import "
+                f"{shlex.quote(str(path))} -o NEW.yaml` writes it in this program's form"
+            )
     return check_config(apply_overrides(tree, overrides), str(path), overrides)
+
+
+def read_tree(path: str | Path) -> dict[str, object]:
+    """The plain mapping in a YAML file, of whatever form, not yet checked.
+
+    Raises:
+        ConfigError: one line with the file, when it cannot be read or is no mapping.
+    """
+    return _read_mapping(read_text(Path(path)), str(path))
 
 
 def parse_config(text: str, name: str) -> Config:

@@ -1,0 +1,195 @@
+"""A configuration's mixing in plain words: of the input images, and of the members' features.
+
+Part of `explain.py`, which says more about the text. Formulas are those of the paper (arXiv 2103.06132), with boxes as
+CutMix draws them (arXiv 1905.04899).
+
+Symbols in the text: M members, m one of them, lam an input ratio, kappa a feature ratio, h w pixels of the map behind
+the encoders, e the epoch from 1, E epochs.
+"""
+
+import math
+from collections.abc import Iterator
+
+from mixmo_fast.config.schema import Config, MixingConfig
+
+_IMAGE_CHANNELS = 3
+_BOXES = ("patch", "cutmix")
+_BY_CHANNEL = ("channel", "stackchannel")
+
+
+def describe_input_mixing(
+    config: Config, images: int, image_size: tuple[int, int], map_size: tuple[int, int]
+) -> Iterator[str]:
+    """The paragraphs on mixing of input images (MSDA).
+
+    Args:
+        config: With an msda section.
+        images: N, which partners are drawn from.
+        image_size: (H, W), pixels.
+        map_size: (h, w) behind the encoders, pixels.
+    """
+    msda, members = config.msda, config.network.members
+    if msda.prob == 0:
+        yield "msda.prob is 0: no image is ever mixed with another one."
+        return
+    where = "In each row" if members == 1 else "In each row, and for each member on its own,"
+    else_alone = "" if msda.prob == 1 else f" with probability {msda.prob:g}, and else left alone"
+    yield (
+        f"{where} the image is mixed with a partner{else_alone}. The partner is drawn uniformly from all {images:,} "
+        "images (chance may draw the same one) and augmented on its own."
+    )
+    uniform = ", which is uniform on 0..1" if msda.beta == 1 else ""
+    yield (
+        f"Pixels become mask * image + (1 - mask) * partner, for a ratio lam from Beta({msda.beta:g}, {msda.beta:g})"
+        f"{uniform}."
+    )
+    yield mask_in_words(msda.method, "lam", image_size, _IMAGE_CHANNELS)
+    if members == 1:
+        yield "The label is shared: mean(mask) for the image's class, 1 - mean(mask) for the partner's."
+        return
+    cells = image_size[0] // map_size[0]
+    averaged = f" (the mask averaged over {cells}x{cells} pixels first, the size of the map's)" if cells > 1 else ""
+    first = " Of masks that differ between channels, mask_m's first channel counts." if _is_by_channel(config) else ""
+    yield (
+        "The label is shared by what the member gets to see. With mask_m its mask on the map behind the encoders, the "
+        f"image's share is mean(mask * mask_m) / mean(mask_m){averaged}, which is mean(mask) where mask_m is the same "
+        f"everywhere. The partner has the rest.{first}"
+    )
+    yield (
+        "Where the image would have less than half of what is seen, the two swap places: the image takes 1 - mask, the "
+        "partner takes mask, and the shares swap. So the image that a row is named after always has at least half."
+    )
+
+
+def _is_by_channel(config: Config) -> bool:
+    return config.mixing is not None and config.mixing.prob > 0 and config.mixing.method in _BY_CHANNEL
+
+
+def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels: int) -> Iterator[str]:
+    """The paragraphs on the mixing block.
+
+    Args:
+        config: With a mixing section.
+        map_size: (h, w) behind the encoders, pixels.
+        channels: Behind the encoders.
+    """
+    mixing, members = config.mixing, config.network.members
+    height, width = map_size
+    yield (
+        f"The encoders' maps of {height}x{width} pixels become one: z = M * (sum over m of mask_m * "
+        f"encoder_m(image_m)), with M = {members} and masks that sum to 1 everywhere. For a test image every mask is "
+        "1/M, so that z = sum over m of encoder_m(image)."
+    )
+    if mixing.alpha == 0:
+        yield f"Ratios: alpha is 0, so every kappa_m is exactly 1/M = {1 / members:.4g}, as in MIMO."
+    else:
+        law = f"kappa_0 to kappa_{members - 1} from a Dirichlet law with all parameters {mixing.alpha:g}"
+        if members == 2:
+            law = f"kappa_0 from Beta({mixing.alpha:g}, {mixing.alpha:g}), and kappa_1 = 1 - kappa_0"
+        yield f"Ratios, anew for each row: {law}."
+    linear = "Linear mixing: mask_m = kappa_m at all pixels."
+    if mixing.method == "linear":
+        yield linear
+    elif mixing.prob == 0:
+        yield f"{linear} It is all there is, because mixing.prob of {mixing.method} is 0."
+    else:
+        yield from _method_of_a_step(mixing, config.schedule.epochs)
+        yield linear
+        named = "Patch mixing" if mixing.method == "patch" else f"Mixing by {mixing.method}"
+        others = "mask_1 = 1 - mask_0."
+        if members > 2:
+            others = "the other members share the rest linearly: mask_m = (1 - mask_0) * kappa_m / (1 - kappa_0)."
+        yield f"{named}: mask_0 is drawn for the ratio kappa_0, and {others}"
+        yield mask_in_words(mixing.method, "kappa_0", map_size, channels)
+        yield "Then kappa_m := mean(mask_m), the ratio that came out."
+    if mixing.alpha or mixing.method != "linear":
+        yield (
+            "At last one permutation a step, the same for all rows, shuffles which member gets which pair of kappa and "
+            "mask, so that no member is always the first."
+        )
+
+
+def _method_of_a_step(mixing: MixingConfig, epochs: int) -> Iterator[str]:
+    """What is drawn once a step, with which probability."""
+    where = f"One draw a step, for all its rows, chooses {mixing.method} mixing with probability p, else linear mixing"
+    if mixing.decay_from >= 1:
+        yield f"{where}; p = {mixing.prob:g} in all epochs."
+        return
+    if epochs == 1:
+        yield f"{where}; but p falls to 0 in the last epoch, which is the only one."
+        return
+    start, share = _decay(mixing, epochs)
+    formula = f"p = {mixing.prob:g} * max(0, (1 - e/E) / (1 - {mixing.decay_from:.6g}))"
+    if start == 0:
+        yield f"{where}. It falls from the first epoch on, {formula}: to 0 in epoch {epochs:,}."
+    elif epochs - start == 1:
+        yield f"{where}; p = {mixing.prob:g} up to epoch {start:,}, and 0 in epoch {epochs:,}, the last."
+    else:
+        middle = start + (epochs - start) // 2
+        yield (
+            f"{where}; p = {mixing.prob:g} up to epoch {start:,}, then it falls linearly, {formula}: "
+            f"{probability_at(mixing, middle, epochs):.4g} in epoch {middle:,}, 0 in epoch {epochs:,}."
+        )
+    yield f"Over the whole run that is a share of {share:.4g} of all steps."
+
+
+def _decay(mixing: MixingConfig, epochs: int) -> tuple[int, float]:
+    """The last epoch with the full probability (0: none), and the mean of the probability over the epochs."""
+    start = min(epochs - 1, math.floor(mixing.decay_from * epochs * (1 + 1e-12)))
+    falling = epochs - start
+    # The sum of (1 - e/E) over the falling epochs e = start + 1 .. E.
+    remaining = falling * (falling - 1) / 2 / epochs
+    return start, mixing.prob * (start + remaining / (1 - mixing.decay_from)) / epochs
+
+
+def probability_at(mixing: MixingConfig, epoch: int, epochs: int) -> float:
+    """The probability that a step of an epoch, counted from 1, uses `mixing.method`."""
+    if epoch / epochs < mixing.decay_from or mixing.decay_from >= 1:
+        return mixing.prob
+    return mixing.prob * max(0.0, (1 - epoch / epochs) / (1 - mixing.decay_from))
+
+
+def mask_in_words(method: str, ratio: str, size: tuple[int, int], channels: int) -> str:
+    """What a mask of a method looks like.
+
+    Args:
+        method: Of images or features.
+        ratio: The symbol of the ratio that it is drawn for.
+        size: (height, width) of what is masked, pixels.
+        channels: Of what is masked.
+    """
+    height, width = size
+    if method in _BOXES:
+        tall, wide = (int(length * math.sqrt(0.5)) // 2 * 2 for length in size)
+        return (
+            f"The mask is 1 inside a box, 0 outside. Its sides come from bh = int({height} * sqrt({ratio})) and "
+            f"bw = int({width} * sqrt({ratio})), its centre (cy, cx) is uniform on the {height}x{width} pixels, and it "
+            f"covers rows max(0, cy - bh//2) up to, not including, min({height}, cy + bh//2), columns likewise. So an "
+            "odd side loses a pixel and a box at the border is clipped, which is why the mean of the mask is what "
+            f"counts afterwards. For {ratio} = 0.5 it has {tall}x{wide} pixels, an area of "
+            f"{tall * wide / (height * width):.4g}, or less at the border."
+        )
+    if method == "mixup":
+        return f"The mask is {ratio} everywhere."
+    if method == "cow":
+        return (
+            "The mask is 1 where blurred Gaussian noise is below a level, 0 elsewhere: blobs (CowMask). The blur's "
+            "sigma is log-uniform on 4..16 pixels, and the share inside is uniform on 0.2..0.8, whatever the ratio."
+        )
+    if method == "noise":
+        return f"The mask is noise, uniform on 0..1, shifted so that its mean is {ratio}, and cut off at 0 and 1."
+    if method.startswith("patchup"):
+        outside = "0" if method == "patchuphard" else ratio
+        return (
+            f"The mask is 1 in blocks of 7x7 pixels around random pixels, {outside} elsewhere; {ratio} sets how many "
+            "blocks there are."
+        )
+    coin = "by a fair coin"
+    if method == "stackhorizontal":
+        return f"The mask is 1 in int({width} * {ratio}) columns on the left or on the right, {coin}, 0 elsewhere."
+    if method == "stackvertical":
+        return f"The mask is 1 in int({height} * {ratio}) rows at the top or at the bottom, {coin}, 0 elsewhere."
+    if method == "stackchannel":
+        return f"The mask is 1 in the first or the last int({channels} * {ratio}) channels, {coin}, 0 in the others."
+    assert method == "channel", method
+    return f"The mask is 1 or 0 for each of the {channels} channels, 1 with probability {ratio}."

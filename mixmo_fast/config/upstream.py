@@ -1,0 +1,163 @@
+"""The authors' configuration files (mixmo-pytorch): recognised by their shape and translated into our form, one way.
+
+`upstream_form.py` says what such a file may hold, and `upstream_check.py` refuses the rest. Here it becomes our
+sections, and what has another name or another unit in them is told in a note, so that nobody has to guess what became
+of a number. Values only; there are no arrays here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mixmo_fast.config.upstream_check import read_upstream
+from mixmo_fast.config.upstream_form import MixMethod, UpstreamFile
+
+_THEIR_SECTIONS = {"model_wrapper", "training"}
+_OUR_SECTIONS = {"network", "mixing", "msda", "batch", "optimizer", "schedule", "step"}
+
+_OUR_NAMES = {"patchuphard2d": "patchuphard"}
+"""Masks that have another name here, for features and images alike."""
+
+_OUR_MIXING = {"mixup": "linear", "cutmix": "patch", **_OUR_NAMES}
+
+_DECAY_FROM = 11 / 12
+"""Fraction of a run after which the probability of the configured mask falls; a constant in their code."""
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A configuration of the authors' in our form.
+
+    Attributes:
+        tree: Section name -> the keys and values that the file decides, in our order; ready for `check_config`.
+        notes: Lines in plain words: what has another name or unit here, and what is left out.
+    """
+
+    tree: dict[str, dict[str, object]]
+    notes: tuple[str, ...]
+
+
+def is_upstream(tree: object) -> bool:
+    """Whether a configuration read from YAML has the shape of mixmo-pytorch's: sections of theirs and none of ours."""
+    if not isinstance(tree, dict):
+        return False
+    return not tree.keys().isdisjoint(_THEIR_SECTIONS) and tree.keys().isdisjoint(_OUR_SECTIONS)
+
+
+def from_upstream(tree: Mapping[str, object], name: str) -> Translation:
+    """Translates a mixmo-pytorch configuration into our form.
+
+    Args:
+        tree: The file as read from YAML.
+        name: Where it comes from, for messages.
+
+    Raises:
+        ConfigError: One line with the file, the dotted key in it, what was found and what is allowed; unknown keys
+            first, with how many more problems there are.
+    """
+    form = read_upstream(tree, name)
+    translated = _translate(form)
+    return Translation(translated, tuple(_notes(form, translated)))
+
+
+def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
+    """Our sections; those of a default, and null ones, are left out."""
+    training, wrapper = form.training, form.model_wrapper
+    network, params = wrapper.network, wrapper.optimizer.params
+    mixmo, msda, sampler = training.dataset_wrapper.mixmo, training.dataset_wrapper.msda, training.batch_sampler
+    tree: dict[str, dict[str, object]] = {
+        "data": {"dataset": form.data.dataset.removesuffix("200")},
+        "network": {
+            "kind": "wide_resnet" if network.is_wide else "preact_resnet",
+            "depth": network.depth,
+            "width": network.widen_factor or 1,
+            "members": form.num_members,
+        },
+    }
+    if mixmo is not None:
+        tree["mixing"] = _method(mixmo.mix_method) | {"alpha": mixmo.alpha, "weight_root": mixmo.weight_root}
+    if msda is not None:
+        method = msda.mix_method.sole
+        tree["msda"] = {"method": _OUR_NAMES.get(method, method), "prob": msda.prob, "beta": msda.beta}
+    tree["batch"] = {"rows": training.batch_size, "repetitions": sampler.batch_repetitions}
+    if sampler.proba_input_repetition:
+        tree["batch"]["input_repetition"] = sampler.proba_input_repetition
+    tree["optimizer"] = {
+        "lr": params.lr,
+        "momentum": params.momentum,
+        "nesterov": params.nesterov,
+        "weight_decay": params.weight_decay + 2 * (wrapper.loss.l2_reg or 0),
+    }
+    tree["schedule"] = {
+        "epochs": training.nb_epochs,
+        "warmup_steps": wrapper.warmup_period or 0,
+        "milestones": dict(wrapper.lr_schedule.params.dict_milestone_to_gamma) if wrapper.lr_schedule else {},
+    }
+    return tree
+
+
+def _method(method: MixMethod) -> dict[str, object]:
+    """`method`, `prob` and `decay_from` of our mixing section."""
+    name = method.sole or method.method_name
+    ours = _OUR_MIXING.get(name, name)
+    if method.sole is None:
+        return {"method": ours, "prob": method.prob, "decay_from": _DECAY_FROM}
+    # With nothing to fall back on there is nothing to decay to; linear mixing falls back on itself.
+    return {"method": ours, "prob": 1.0, "decay_from": _DECAY_FROM if ours == "linear" else 1.0}
+
+
+def _notes(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """What a reader who knows the file would otherwise look for."""
+    training, wrapper = form.training, form.model_wrapper
+    network, params, loss = wrapper.network, wrapper.optimizer.params, wrapper.loss
+    if tree["data"]["dataset"] != form.data.dataset:
+        yield f"data.dataset {form.data.dataset} -> {tree['data']['dataset']}"
+    if form.data.num_classes is not None:
+        yield f"data.num_classes {form.data.num_classes}: dropped, the data set says it"
+    yield (
+        f"model_wrapper.network {network.name}, num_members {form.num_members} -> "
+        f"network.kind {tree['network']['kind']}, network.members {form.num_members}"
+    )
+    if network.widen_factor is None:
+        yield "model_wrapper.network.widen_factor: not given -> network.width 1"
+    yield from _notes_on_mixing(form, tree)
+    yield f"training.batch_size {training.batch_size} -> batch.rows {training.batch_size}: both count the repetitions"
+    if loss.l2_reg:
+        decay = tree["optimizer"]["weight_decay"]
+        beside = f" beside weight_decay {params.weight_decay:g}" if params.weight_decay else ""
+        yield (
+            f"model_wrapper.loss.l2_reg {loss.l2_reg:g}{beside} -> optimizer.weight_decay {decay:g}: the gradient of "
+            f"{loss.l2_reg:g} * w^2 is {2 * loss.l2_reg:g} * w, which is what SGD's coupled decay adds"
+        )
+    given = params.model_fields_set
+    for key, default in (("momentum", "0"), ("nesterov", "false"), ("weight_decay", "0")):
+        if key not in given:
+            yield f"model_wrapper.optimizer.params.{key}: not given -> torch's default, {default}"
+    yield (
+        "model_wrapper.loss.listloss: dropped, because each member's weighted cross entropy of its own target is what "
+        "is always trained with"
+    )
+    if wrapper.metrics or wrapper.metrics_only_test:
+        yield "model_wrapper.metrics, metrics_only_test: dropped, because all scores are computed at every evaluation"
+    if loss.display_name or any(term.display_name for term in loss.listloss):
+        yield "display_name: dropped, nothing is shown under those names here"
+
+
+def _notes_on_mixing(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+    """`_notes`, of masks."""
+    wrapper = form.training.dataset_wrapper
+    if wrapper.mixmo is not None:
+        found, ours = wrapper.mixmo.mix_method, tree["mixing"]
+        yield (
+            f"training.dataset_wrapper.mixmo.mix_method {found.in_words()} -> mixing.method {ours['method']}, "
+            f"mixing.prob {ours['prob']:g}"
+        )
+        if found.sole is None:
+            yield (
+                f"mixing.decay_from {ours['decay_from']:.4g}: a constant of mixmo-pytorch, an option here: the "
+                "fraction of the run after which mixing.prob falls to 0"
+            )
+    if wrapper.msda is not None and wrapper.msda.mix_method.sole != tree["msda"]["method"]:
+        yield (
+            f"training.dataset_wrapper.msda.mix_method {wrapper.msda.mix_method.sole} -> "
+            f"msda.method {tree['msda']['method']}"
+        )

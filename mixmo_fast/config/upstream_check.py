@@ -1,0 +1,175 @@
+"""Checks the authors' configuration files (mixmo-pytorch) against their form, and tells what is wrong in one line.
+
+`read_upstream` is the only way in: what it returns can be translated (`upstream.py`) without another question. An
+unknown key is an error and never ignored, because it may be what somebody's result depends on. Values only; there are
+no arrays here.
+"""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from mixmo_fast.config.safe_yaml import dotted_path, show
+from mixmo_fast.config.upstream_form import CLASSES, MASKS, UpstreamFile
+from mixmo_fast.errors import ConfigError
+
+_UNKNOWN = ("extra_forbidden", "invalid_key")
+"""Pydantic's names for a key that the form does not have."""
+
+
+def read_upstream(tree: Mapping[str, object], name: str) -> UpstreamFile:
+    """Checks a mixmo-pytorch configuration.
+
+    Args:
+        tree: The file as read from YAML.
+        name: Where it comes from, for messages.
+
+    Raises:
+        ConfigError: One line with the file, the dotted key, what was found and what is allowed; unknown keys first,
+            with how many more problems there are.
+    """
+    try:
+        form = UpstreamFile.model_validate(tree)
+    except ValidationError as error:
+        found = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in _UNKNOWN)
+        problems = [_tell(problem) for problem in found]
+    else:
+        problems = [*_contradictions(form), *_unfit_losses(form)]
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise ConfigError(f"{name}: {problems[0]}{more}")
+    return form
+
+
+def _contradictions(form: UpstreamFile) -> Iterator[str]:
+    """What is allowed key by key, but not together: `key: found ..., allowed ...` each."""
+    members, data, network = form.num_members, form.data, form.model_wrapper.network
+    classes = CLASSES[data.dataset]
+    if data.num_classes not in (None, classes):
+        yield f"data.num_classes: found {data.num_classes}, allowed with data.dataset {data.dataset}: {classes}"
+    if (members == 1) == network.is_mixmo:
+        fitting = "2 or more" if network.is_mixmo else "1"
+        yield f"num_members: found {members}, allowed with model_wrapper.network.name {network.name}: {fitting}"
+    where = "model_wrapper.network"
+    if network.is_wide and not (10 <= network.depth <= 1000 and network.depth % 6 == 4):
+        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: 6n+4 (10, 16, 22, 28, ...)"
+    if not network.is_wide and network.depth != 18:
+        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: only 18"
+    if network.is_wide and network.widen_factor is None:
+        yield f"{where}.widen_factor: missing, allowed with {network.name}: a whole number from 1 to 32"
+    yield from _unfit_mixing(form)
+    rows, repetitions = form.training.batch_size, form.training.batch_sampler.batch_repetitions
+    if rows % repetitions:
+        yield (
+            f"training.batch_size: found {rows}, allowed with training.batch_sampler.batch_repetitions {repetitions}: "
+            f"a multiple of {repetitions}"
+        )
+    params = form.model_wrapper.optimizer.params
+    if params.nesterov and params.momentum == 0:
+        yield (
+            "model_wrapper.optimizer.params.momentum: found 0 with nesterov true, allowed: a momentum above 0, or "
+            "nesterov false"
+        )
+
+
+def _unfit_mixing(form: UpstreamFile) -> Iterator[str]:
+    """Masks for another number of members, and draws between masks that nothing here does."""
+    members, wrapper = form.num_members, form.training.dataset_wrapper
+    where = "training.dataset_wrapper.mixmo"
+    if members == 1 and wrapper.mixmo is not None:
+        yield f"{where}: found a section with num_members 1, allowed: null"
+    if members > 1 and wrapper.mixmo is None:
+        yield f"{where}: missing with num_members {members}, allowed: a section with mix_method, alpha, weight_root"
+    if wrapper.mixmo is not None:
+        method = wrapper.mixmo.mix_method
+        if method.sole is None and (method.replacement_method_name != "mixup" or method.prob is None):
+            allowed = "one method, or one with a prob and replacement_method_name mixup"
+            yield f"{where}.mix_method: found {method.in_words()}, allowed: {allowed}"
+    if wrapper.msda is not None and wrapper.msda.mix_method.sole is None:
+        found = wrapper.msda.mix_method.in_words()
+        yield f"training.dataset_wrapper.msda.mix_method: found {found}, allowed: one method"
+
+
+def _unfit_losses(form: UpstreamFile) -> Iterator[str]:
+    """What is not MixMo's loss: one cross entropy a member, of its own logits and target, and nothing else."""
+    where, members = "model_wrapper.loss.listloss", form.num_members
+    inputs = [f"logits_{member}" for member in range(members)]
+    trained = []
+    for number, term in enumerate(form.model_wrapper.loss.listloss):
+        if term.target.removeprefix("target") != term.input.removeprefix("logits"):
+            fitting = term.input.replace("logits", "target")
+            yield f"{where}.{number}.target: found {show(term.target)}, allowed with input {term.input}: {fitting}"
+            continue
+        # One network's logits may go without a number.
+        source = "logits_0" if term.input == "logits" and members == 1 else term.input
+        if source not in inputs and source != "logits" and term.coeff == "<num_members":
+            continue  # their way to write one list for any number of members
+        if source not in inputs or source in trained:
+            left = ", ".join(name for name in inputs if name not in trained) or "no more terms"
+            yield f"{where}.{number}.input: found {show(term.input)}, allowed here with num_members {members}: {left}"
+            continue
+        trained.append(source)
+    missing = [name for name in inputs if name not in trained]
+    if missing:
+        yield f"{where}: no term for {', '.join(missing)}, allowed with num_members {members}: one for each member"
+
+
+def _tell(problem: Mapping) -> str:
+    """One of pydantic's problems in one line: dotted key, what was found, what is allowed."""
+    loc = tuple(problem["loc"])
+    if problem["type"] in _UNKNOWN:
+        return f"{dotted_path(loc)}: unknown key; {_nearest(loc)}"
+    as_key = loc[-1] == "[key]"  # pydantic's mark for the key, not the value, of a mapping's entry
+    loc = loc[:-1] if as_key else loc
+    found = f"found {'the key ' if as_key else ''}{show(problem['input'])}"
+    field = _field_at(loc)
+    names = MASKS if problem["type"] == "method" else [str(name) for name in _names_in(field.annotation)]
+    allowed = field.description or ", ".join(names)
+    near = difflib.get_close_matches(str(problem["input"]).lower(), names, n=1) if names else []
+    hint = f"; did you mean {near[0]}?" if near and problem["type"] != "missing" else ""
+    return f"{dotted_path(loc)}: {'missing' if problem['type'] == 'missing' else found}, allowed: {allowed}{hint}"
+
+
+def _nearest(loc: Sequence[str | int]) -> str:
+    """A hint for an unknown key: the nearest known one beside it, the same one elsewhere, or those beside it."""
+    beside = _model_in(_field_at(loc[:-1]).annotation).model_fields
+    leaf = str(loc[-1])
+    close = [dotted_path((*loc[:-1], name)) for name in difflib.get_close_matches(leaf, beside, n=1)]
+    close = close or [key for key in _known_keys(UpstreamFile) if key.rpartition(".")[2] == leaf]
+    return f"did you mean {close[0]}?" if close else f"allowed: {', '.join(beside)}"
+
+
+def _known_keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """All dotted keys of a section, in order; an entry of a list has no number."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        inner = _model_in(field.annotation)
+        if inner is not None:
+            yield from _known_keys(inner, f"{prefix}{name}.")
+
+
+def _field_at(loc: Sequence[str | int]) -> FieldInfo:
+    """The form's field at a path of keys; numbers of list entries, and keys that are the user's, lead nowhere else."""
+    field = FieldInfo(annotation=UpstreamFile)
+    for part in loc:
+        model = _model_in(field.annotation)
+        if model is not None and part in model.model_fields:
+            field = model.model_fields[part]
+    return field
+
+
+def _model_in(annotation: object) -> type[BaseModel] | None:
+    """The model inside an annotation such as `list[Model] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
+
+
+def _names_in(annotation: object) -> tuple[object, ...]:
+    """The names that an annotation such as `list[Literal[...]] | None` lists."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next(filter(None, map(_names_in, get_args(annotation))), ())
