@@ -7,10 +7,10 @@ KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv setup-dali clean
+.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv setup-dali setup-browser setup-fashion-mnist clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## install into .venv (downloads torch: several GB on Linux)
 
@@ -57,6 +57,20 @@ test-ffcv: setup-ffcv ## run the tests that need ffcv
 setup-dali: setup ## install DALI (Linux; about 1 GB)
 	@[ "$$(uname -s)" = Linux ] || { echo "NVIDIA publishes DALI for Linux alone (on Windows: in WSL)" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dali]'
+
+BROWSERS := chromium-headless-shell chromium chromium-browser google-chrome
+setup-browser: ## install a headless Chromium, for the tests of report pages (Debian)
+	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
+	$(call apt,chromium-headless-shell,a Chromium browser)
+
+setup-fashion-mnist: ## install Fashion-MNIST's files, for the tests on real images (Debian)
+	@[ -f /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz ] || { \
+	$(call apt,dataset-fashion-mnist,Fashion-MNIST: name its folder in MIXMO_FASHION_MNIST); }
+
+# $(call apt,PACKAGE,what is needed otherwise)
+apt = if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
+	else echo "needs $(2)" >&2; exit 2; fi
 
 clean: ## remove the environment and caches; data and runs stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

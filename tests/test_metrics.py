@@ -13,6 +13,8 @@ from sklearn.metrics import brier_score_loss, roc_auc_score, top_k_accuracy_scor
 
 from mixmo_fast.evaluation.metrics import (
     area_under_roc,
+    disagreement,
+    ensemble_logits,
     evaluate_logits,
     expected_calibration_error,
     ratio_of_errors,
@@ -123,7 +125,12 @@ def slow_ece(confidence, right, bins=15):
 
 
 @settings(deadline=None, max_examples=40)
-@given(samples=st.integers(1, 60), classes=st.integers(1, 4), scale=st.floats(0.1, 8), seed=st.integers(0, 1000))
+@given(
+    samples=st.integers(1, 60),
+    classes=st.sampled_from([1, 2, 3, 4, 11]),
+    scale=st.floats(0.1, 8),
+    seed=st.integers(0, 1000),
+)
 def test_calibration_errors_equal_slow_loops(samples, classes, scale, seed):
     rng = np.random.default_rng(seed)
     logits = torch.from_numpy(rng.normal(size=(samples, classes)) * scale)
@@ -135,6 +142,27 @@ def test_calibration_errors_equal_slow_loops(samples, classes, scale, seed):
     right = prediction == labels
     ece = expected_calibration_error(confidence, right)
     assert ece == pytest.approx(slow_ece(confidence.tolist(), right.tolist()), abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(samples=st.integers(1, 80), classes=st.integers(1, 3), seed=st.integers(0, 1000))
+def test_tace_of_tied_probabilities_does_not_depend_on_the_order_of_samples(samples, classes, seed):
+    rng = np.random.default_rng(seed)
+    probabilities = rng.choice([0.0, 1e-3, 0.25, 0.5, 1.0], size=(samples, classes))
+    labels = rng.integers(0, classes, samples)
+    order = rng.permutation(samples)
+    expected = slow_tace(probabilities, labels)
+    for each in (slice(None), order):
+        inputs = torch.from_numpy(probabilities[each]), torch.from_numpy(labels[each])
+        assert thresholded_adaptive_calibration_error(*inputs) == pytest.approx(expected, abs=1e-12)
+
+
+def test_tace_of_many_classes_and_samples_equals_slow_loops():
+    rng = np.random.default_rng(5)
+    probabilities = torch.from_numpy(rng.normal(size=(2000, 100)) * 3).softmax(dim=1)
+    labels = torch.from_numpy(rng.integers(0, 100, 2000))
+    expected = slow_tace(probabilities.numpy(), labels.numpy())
+    assert thresholded_adaptive_calibration_error(probabilities, labels) == pytest.approx(expected, rel=1e-10)
 
 
 def test_calibration_bins_are_closed_on_the_right():
@@ -167,6 +195,68 @@ def test_ensemble_averages_logits_and_not_probabilities():
     assert scores.nll == pytest.approx(math.log1p(math.exp(-0.5)))
 
 
+@golden_cases
+def test_an_ensemble_of_probabilities_is_their_mean(case):
+    logits, labels = golden_set(case)
+    probabilities = logits.double().softmax(dim=2).mean(dim=1)
+    scores = evaluate_logits(logits, labels, "probabilities")
+    assert ensemble_logits(logits, "probabilities").exp().numpy() == pytest.approx(probabilities.numpy(), rel=1e-12)
+    assert scores.top1 == pytest.approx((probabilities.argmax(dim=1) == labels).double().mean().item(), rel=1e-12)
+    assert scores.nll == pytest.approx(-probabilities[range(len(labels)), labels].log().mean().item(), rel=1e-12)
+    of_logits = evaluate_logits(logits, labels)
+    if case["members"] == 1:
+        assert (scores.nll, scores.tace, scores.auc) == pytest.approx((of_logits.nll, of_logits.tace, of_logits.auc))
+    else:
+        assert scores.nll != pytest.approx(of_logits.nll, rel=1e-3)
+        assert (scores.member_top1, scores.diversity) == (of_logits.member_top1, of_logits.diversity)
+
+
+def test_probabilities_that_float64_cannot_hold_still_have_a_logarithm():
+    logits = torch.tensor([[[0.0, 2000.0], [0.0, 4000.0]]])
+    # Of class 0 the first member gives exp(-2000), the second less by a factor that does not count: half of it is left.
+    scores = evaluate_logits(logits, torch.tensor([0]), "probabilities")
+    assert scores.nll == pytest.approx(2000 + math.log(2), rel=1e-12)
+
+
+def test_an_ensemble_of_something_else_is_refused():
+    with pytest.raises(ValueError, match="found 'votes'"):
+        evaluate_logits(torch.zeros(3, 1, 2), torch.zeros(3, dtype=torch.long), "votes")
+
+
+def test_of_equal_logits_the_first_ones_are_the_largest():
+    scores = evaluate_logits(torch.zeros(7, 2, 7), torch.arange(7))
+    assert scores.top1 == pytest.approx(1 / 7)
+    assert scores.top5 == pytest.approx(5 / 7)
+    assert scores.member_top1 == pytest.approx((1 / 7, 1 / 7))
+
+
+def test_disagreement_is_counted_over_pairs_of_members():
+    predictions = torch.tensor([[0, 0, 0], [0, 0, 1], [0, 1, 2], [3, 3, 3]])
+    # pairs (0,1): 1 of 4; (0,2): 2 of 4; (1,2): 2 of 4
+    assert disagreement(predictions) == pytest.approx(5 / 12)
+    assert disagreement(predictions[:, :1]) is None
+
+
+@golden_cases
+def test_disagreement_is_of_the_members_predictions_right_or_wrong(case):
+    logits, labels = golden_set(case)
+    predictions = logits.argmax(dim=2).tolist()
+    members = case["members"]
+    pairs = [(a, b) for a in range(members) for b in range(a)]
+    differ = [sum(row[a] != row[b] for row in predictions) / len(predictions) for a, b in pairs]
+    expected = sum(differ) / len(pairs) if pairs else None
+    assert evaluate_logits(logits, labels).disagreement == pytest.approx(expected)
+
+
+@golden_cases
+def test_no_score_depends_on_the_order_of_samples(case):
+    logits, labels = golden_set(case)
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    shuffled = evaluate_logits(logits[order], labels[order]).as_dict()
+    for name, value in evaluate_logits(logits, labels).as_dict().items():
+        assert shuffled[name] == (value if value is None else pytest.approx(value, rel=1e-9)), name
+
+
 def test_ratio_of_errors_averages_over_pairs():
     wrong = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 0, 1], [0, 0, 0]], dtype=torch.bool)
     # pairs (0,1): one 1, both 2; (0,2): one 1, both 2; (1,2): one 2, both 1
@@ -179,7 +269,10 @@ def test_undefined_scores_are_none_and_json_ready():
     assert perfect.auc is None
     assert perfect.diversity is None
     assert perfect.top5 is None
-    assert evaluate_logits(logits[:, :1], torch.ones(4, dtype=torch.long)).diversity is None
+    assert perfect.disagreement == 0
+    single = evaluate_logits(logits[:, :1], torch.ones(4, dtype=torch.long))
+    assert single.diversity is None
+    assert single.disagreement is None
     as_json = json.loads(json.dumps(perfect.as_dict(), allow_nan=False))
     assert as_json == perfect.as_dict()
     assert as_json["member_top1"] == [1.0, 1.0]

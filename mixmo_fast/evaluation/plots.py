@@ -1,9 +1,9 @@
-"""The pictures of a run: its learning curves, and what the network is given.
+"""The picture of what the network is given: images, masks and targets of a batch.
 
 Shapes: N rows, M members, C channels, H W pixels, h w pixels of the map behind the encoders, C' channels of a mask.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,34 +31,6 @@ _LEGEND = 0.5
 
 _QUIET = "0.45"
 _CHANNELS_A_LINE = 32
-
-
-def plot_learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
-    """Loss, test accuracy of ensemble and members, and learning rate, over the epochs of `metrics.jsonl`."""
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
-    figure.suptitle(title, fontsize=11, parse_math=False)
-    loss, accuracy, rate = figure.subplots(1, 3)
-    epochs = [row["epoch"] for row in history]
-    marker = "." if len(history) < 60 else None
-    loss.plot(epochs, [row["train_loss"] for row in history], marker=marker, color="C3")
-    loss.set(title="training loss (nats, sum over members)", xlabel="epoch")
-    tested = [row for row in history if "top1" in row]
-    tested_epochs = [row["epoch"] for row in tested]
-    members = len(tested[0]["member_top1"]) if tested else 0
-    if members > 1:
-        for member in range(members):
-            values = [100 * row["member_top1"][member] for row in tested]
-            accuracy.plot(tested_epochs, values, linewidth=1, alpha=0.7, label=f"member {member}")
-    name = "ensemble" if members > 1 else "network"
-    accuracy.plot(tested_epochs, [100 * row["top1"] for row in tested], marker=marker, color="black", label=name)
-    accuracy.set(title="test top-1 (%)", xlabel="epoch")
-    accuracy.legend(loc="lower right")
-    rate.plot(epochs, [row["learning_rate"] for row in history], marker=marker, color="C2")
-    rate.set(title="learning rate", xlabel="epoch", yscale="log")
-    for axes in (loss, accuracy, rate):
-        axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    figure.savefig(path, dpi=110)
 
 
 def plot_batch(

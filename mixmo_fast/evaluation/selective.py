@@ -1,0 +1,102 @@
+"""Selective prediction: how accurate a network is on the samples it is surest of, if it may abstain on the others.
+
+Geifman, Uziel and El-Yaniv, arXiv 1805.08206. Samples are taken from the most confident on; after i of them the
+coverage is i / S and the risk is the fraction of errors among them. Confidence is the largest probability. Samples of
+equal confidence have no order: the risk inside such a group is the mean over all its orders, so that no number depends
+on how a data set happens to be sorted.
+
+Shapes: S samples, K classes. Coverages, risks and accuracies are fractions.
+"""
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from mixmo_fast.evaluation.metrics import check_evaluation_set
+
+_STEPS = 200  # of the curve, besides its first point
+
+
+@dataclass(frozen=True)
+class Selective:
+    """What abstaining would bring.
+
+    Attributes:
+        coverage: Fractions of samples that are predicted, ascending from 1 / S to 1; at most 201 points.
+        risk: Fraction of errors among the predicted ones at each of these coverages.
+        aurc: Area under the risk-coverage curve: mean of the risk over the coverages i / S, i = 1..S.
+        accuracy_at_80: 1 - risk at the least coverage i / S that is no smaller than 80 %.
+        accuracy_at_90: The same for 90 %.
+        accuracy_at_95: The same for 95 %.
+    """
+
+    coverage: tuple[float, ...]
+    risk: tuple[float, ...]
+    aurc: float
+    accuracy_at_80: float
+    accuracy_at_90: float
+    accuracy_at_95: float
+
+    def as_dict(self) -> dict[str, float | list[float]]:
+        """JSON-ready."""
+        return asdict(self) | {"coverage": list(self.coverage), "risk": list(self.risk)}
+
+
+@torch.no_grad()
+def select(logits_SK: Tensor, labels_S: Tensor) -> Selective:
+    """The risk-coverage curve of an ensemble and what is read off it.
+
+    Args:
+        logits_SK: The ensemble's, S x K, floating.
+        labels_S: S integers in 0..K-1.
+
+    Raises:
+        ValueError: As `evaluate_logits`.
+    """
+    check_evaluation_set(logits_SK[:, None], labels_S)
+    logits = logits_SK.double()
+    confidence = logits.log_softmax(dim=1).exp().amax(dim=1)
+    risk = risks(confidence, logits.argmax(dim=1) != labels_S)
+    samples = len(risk)
+    if samples <= _STEPS:
+        shown = list(range(1, samples + 1))
+    else:
+        shown = [1, *(_at_least(step, _STEPS, samples) for step in range(1, _STEPS + 1))]
+    marks = [_at_least(percent, 100, samples) for percent in (80, 90, 95)]
+    aurc, *values = torch.cat([risk.mean()[None], risk[torch.tensor(shown + marks, device=risk.device) - 1]]).tolist()
+    return Selective(
+        tuple(count / samples for count in shown),
+        tuple(values[: len(shown)]),
+        aurc,
+        *(1 - value for value in values[len(shown) :]),
+    )
+
+
+def risks(confidence_S: Tensor, wrong_S: Tensor) -> Tensor:
+    """The risk at each coverage 1/S, 2/S, ... 1, its expectation over the orders of equally confident samples.
+
+    Of a group of g samples with e errors, whose predecessors are s samples with f errors, s + j samples are expected to
+    hold f + e * j / g errors.
+
+    Args:
+        confidence_S: S numbers, floating; the largest is taken first.
+        wrong_S: S booleans.
+
+    Returns:
+        float64 (S,).
+    """
+    distinct, group, sizes = confidence_S.unique(return_inverse=True, return_counts=True)  # ascending
+    errors = torch.bincount(group[wrong_S], minlength=len(distinct)).flip(0)
+    sizes = sizes.flip(0)
+    errors_before = errors.cumsum(0) - errors
+    samples_before = sizes.cumsum(0) - sizes
+    of_sample = torch.repeat_interleave(sizes, output_size=len(confidence_S))  # the group of the i-th taken sample
+    taken = torch.arange(1, len(confidence_S) + 1, device=confidence_S.device, dtype=torch.float64)
+    part = (taken - samples_before[of_sample]) / sizes[of_sample]
+    return (errors_before[of_sample] + errors[of_sample] * part) / taken
+
+
+def _at_least(part: int, whole: int, samples: int) -> int:
+    """The fewest samples that are at least so many parts of the whole; in integers, where 0.95 * 20 is 19."""
+    return -(-part * samples // whole)
