@@ -1,0 +1,181 @@
+"""Figures of training: loss, accuracy of ensemble and members, learning rate, and how members differ.
+
+Each function takes what was saved and gives a `Plot`, or None where the numbers for it are missing.
+
+Shapes: E epochs, M members.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from mixmo_fast.report.colours import Theme
+from mixmo_fast.report.drawing import Plot, format_axis, percent_axis, write_png
+from mixmo_fast.report.run_files import parse_history
+from mixmo_fast.report.saved import Epoch
+from mixmo_fast.report.words import decimal, listing, percent
+
+_MARKED_EPOCHS = 60  # more of them are a line without dots
+_NAMED_MEMBERS = 6  # more of them share one line of the legend
+_LINE_STYLES = ("-", "--", ":")  # tell members apart whose colours come again
+
+
+def training_loss(history: Sequence[Epoch]) -> Plot | None:
+    """The training loss, summed over members, in nats, by epoch."""
+    rows = [row for row in history if row.train_loss is not None]
+    if not rows:
+        return None
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.plot(
+            [row.epoch for row in rows], [row.train_loss for row in rows], marker=_marker(rows), color=theme.second
+        )
+        axes.set(xlabel="epoch", ylabel="nats")
+        _whole_epochs(axes)
+
+    first, last = rows[0], rows[-1]
+    finding = f"Training loss: {decimal(first.train_loss, 3)} nats in epoch {first.epoch}"
+    if first is not last:
+        finding += f", {decimal(last.train_loss, 3)} in epoch {last.epoch}"
+    return Plot("Training loss", f"{finding}.", "Mean over the epoch's rows of the members' losses, summed.", draw)
+
+
+def test_top1(history: Sequence[Epoch]) -> Plot | None:
+    """Test top-1 of ensemble and members, by epoch, with the best epoch ringed."""
+    rows = [row for row in history if row.top1 is not None]
+    if not rows:
+        return None
+    epochs = [row.epoch for row in rows]
+    last, best = rows[-1], max(rows, key=lambda row: (row.top1, -row.epoch))
+    members = len(last.member_top1)
+    name = "ensemble" if members > 1 else "network"
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        if members > 1:
+            for member in range(members):
+                values = [row.member_top1[member] if len(row.member_top1) == members else None for row in rows]
+                axes.plot(epochs, _gaps(values), label=member_label(member, members), **member_line(theme, member))
+        axes.plot(epochs, [row.top1 for row in rows], marker=_marker(rows), color=theme.text, label=name)
+        axes.plot(
+            *([best.epoch], [best.top1], "o"),
+            **{"markersize": 9, "color": "none", "markeredgecolor": theme.text, "label": "best on test"},
+        )
+        axes.set(xlabel="epoch")
+        axes.legend(loc="lower right")
+        percent_axis(axes.yaxis)
+        _whole_epochs(axes)
+
+    own = [f"member {member} {percent(top1)}" for member, top1 in enumerate(last.member_top1)] if members > 1 else []
+    finding = (
+        f"Test top-1 after epoch {last.epoch}: {listing([f'{name} {percent(last.top1)}', *own])}. "
+        f"Best on test: {percent(best.top1)} after epoch {best.epoch}."
+    )
+    note = "Share of the test images that are classified right; the ring marks the epoch that is best on test."
+    return Plot("Test top-1", finding, note, draw)
+
+
+def learning_rates(history: Sequence[Epoch]) -> Plot | None:
+    """The learning rate of each epoch's last step, on a logarithmic scale."""
+    rows = [row for row in history if row.learning_rate]
+    if not rows:
+        return None
+    rates = [row.learning_rate for row in rows]
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.plot([row.epoch for row in rows], rates, marker=_marker(rows), color=theme.member(2))
+        axes.set(xlabel="epoch", yscale="log")
+        if max(rates) == min(rates):
+            axes.set_ylim(rates[0] / 10, rates[0] * 10)
+        format_axis(axes.yaxis, lambda value: f"{value:g}")
+        _whole_epochs(axes)
+
+    finding = f"Learning rate: at most {max(rates):g}, {rates[-1]:g} at the end of epoch {rows[-1].epoch}."
+    return Plot("Learning rate", finding, "At the last step of each epoch, logarithmic.", draw)
+
+
+def diversity(history: Sequence[Epoch]) -> Plot | None:
+    """The members' ratio of errors by epoch."""
+    note = (
+        "Ratio of errors, the mean over pairs of members: images that only one of the two gets wrong, over images that "
+        "both get wrong. More is more diverse."
+    )
+    pairs = [(row.epoch, row.diversity) for row in history if row.diversity is not None]
+    return _over_epochs("Diversity of the members", pairs, "ratio of errors", note, lambda value: f"{value:.2f}")
+
+
+def disagreement(history: Sequence[Epoch]) -> Plot | None:
+    """The share of test images on which two members predict different classes, by epoch."""
+    note = "Share of the test images on which two members predict different classes, the mean over pairs."
+    pairs = [(row.epoch, row.disagreement) for row in history if row.disagreement is not None]
+    return _over_epochs("Disagreement of the members", pairs, "", note, percent)
+
+
+def plot_learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Loss, test accuracy of ensemble and members, and learning rate side by side, into a PNG.
+
+    Args:
+        history: The rows of `metrics.jsonl`, of which at least one has a loss.
+        title: Above them.
+        path: Of the picture.
+
+    Raises:
+        MixmoError: When it cannot be written.
+    """
+    write_png(learning_curves(parse_history(history)), path, title)
+
+
+def learning_curves(history: Sequence[Epoch]) -> list[Plot]:
+    """The figures of training that there are numbers for."""
+    found = (training_loss(history), test_top1(history), learning_rates(history))
+    return [plot for plot in found if plot is not None]
+
+
+def member_label(member: int, members: int) -> str | None:
+    """A member's name in a legend; None where its line is one of many that share one."""
+    if members > _NAMED_MEMBERS:
+        return f"each of {members} members" if member == 0 else None
+    return f"member {member}"
+
+
+def member_line(theme: Theme, member: int) -> dict[str, Any]:
+    """How a member's line looks: its colour, and a style that tells it from those with the same one."""
+    style = _LINE_STYLES[member // len(theme.members) % len(_LINE_STYLES)]
+    return {"color": theme.member(member), "linestyle": style, "linewidth": 1.4}
+
+
+def _over_epochs(
+    title: str, pairs: Sequence[tuple[int, float]], unit: str, note: str, words: Callable[[float], str]
+) -> Plot | None:
+    """A figure of one number an epoch."""
+    if not pairs:
+        return None
+    epochs, values = zip(*pairs, strict=True)
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        axes.plot(epochs, values, marker=_marker(epochs), color=theme.accent)
+        axes.set(xlabel="epoch", ylabel=unit)
+        axes.set_ylim(bottom=0)
+        if words is percent:
+            percent_axis(axes.yaxis)
+        _whole_epochs(axes)
+
+    finding = f"{title}: {words(values[-1])} after epoch {epochs[-1]}"
+    if len(epochs) > 1:
+        finding += f"; {words(min(values))} to {words(max(values))} over {len(epochs)} evaluated epochs"
+    return Plot(title, f"{finding}.", note, draw)
+
+
+def _marker(rows: Sequence[object]) -> str | None:
+    return "." if len(rows) < _MARKED_EPOCHS else None
+
+
+def _gaps(values: Sequence[float | None]) -> list[float]:
+    """What is missing as NaN, where a line breaks."""
+    return [float("nan") if value is None else value for value in values]
+
+
+def _whole_epochs(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))

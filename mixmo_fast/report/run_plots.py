@@ -1,0 +1,88 @@
+"""The pictures of a run folder, drawn from its JSON."""
+
+from pathlib import Path
+
+from mixmo_fast.report.drawing import Plot, write_png
+from mixmo_fast.report.figures import disagreement, diversity, learning_curves
+from mixmo_fast.report.inspection_figures import (
+    active_filters,
+    active_filters_by_layer,
+    encoder_norms,
+    members_at_inference,
+)
+from mixmo_fast.report.run_files import RunFiles, read_run
+from mixmo_fast.report.saved import SavedEvaluation
+from mixmo_fast.report.score_figures import (
+    confusion_matrix,
+    detection,
+    reliability,
+    risk_coverage,
+    robustness,
+)
+
+
+def write_plots(folder: Path) -> list[Path]:
+    """Draws into a run folder what its files have numbers for; other pictures in it stay as they are.
+
+    Args:
+        folder: The run folder.
+
+    Returns:
+        The pictures: `learning_curves.png`, `members.png`, `reliability.png`, `confusion.png`, `selective.png`,
+        `robustness.png`, `ood.png`, `encoders.png`, `active_filters.png`, `members_at_inference.png`, as far as there
+        are numbers.
+
+    Raises:
+        MixmoError: When a file in it is damaged, or a picture cannot be written.
+    """
+    run = read_run(folder)
+    drawn = []
+    for name, plots in _pictures(run):
+        kept = [plot for plot in plots if plot is not None]
+        if kept:
+            title = run.name if name == "learning_curves" else ""
+            drawn.append(write_png(kept, folder / f"{name}.png", title))
+    return drawn
+
+
+def member_plots(run: RunFiles) -> list[Plot | None]:
+    """How members differ by epoch; from the checkpoints of an inspection where training did not note it."""
+    inspected = run.inspection.epochs if run.inspection else ()
+    return [draw(run.history) or draw(inspected) for draw in (diversity, disagreement)]
+
+
+def reliability_plots(evaluation: SavedEvaluation) -> list[Plot | None]:
+    """Before and after temperature scaling; the only one where nothing was scaled."""
+    bins, scaling = evaluation.reliability, evaluation.temperature_scaling
+    if bins is None:
+        return []
+    after = bins.after or ()
+    scaled = scaling.scores.ece if scaling else None
+    return [
+        reliability(bins.before, "before temperature scaling" if after else "of the test set", evaluation.ece),
+        reliability(after, "after temperature scaling", scaled),
+    ]
+
+
+def _pictures(run: RunFiles) -> list[tuple[str, list[Plot | None]]]:
+    """Each picture's name, and what stands in it side by side."""
+    pictures: list[tuple[str, list[Plot | None]]] = [
+        ("learning_curves", [*learning_curves(run.history)]),
+        ("members", member_plots(run)),
+    ]
+    if evaluation := run.evaluation:
+        pictures += [
+            ("reliability", reliability_plots(evaluation)),
+            ("confusion", [confusion_matrix(evaluation.confusion, evaluation.classes)]),
+            ("selective", [risk_coverage(evaluation.selective) if evaluation.selective else None]),
+            ("robustness", [robustness(evaluation.robustness) if evaluation.robustness else None]),
+            ("ood", [detection(evaluation.ood)]),
+        ]
+    if inspection := run.inspection:
+        active = inspection.active_filters
+        pictures += [
+            ("encoders", [encoder_norms(inspection.encoder_l1)]),
+            ("active_filters", [active_filters(active), active_filters_by_layer(active)] if active else []),
+            ("members_at_inference", [members_at_inference(inspection.top1_by_members)]),
+        ]
+    return pictures

@@ -1,0 +1,33 @@
+"""Numbers as a reader wants them: percents, shares, temperatures; a dash where a number is undefined."""
+
+UNKNOWN = "–"  # noqa: RUF001 (a dash, meant)
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction as `97.77 %`."""
+    return UNKNOWN if value is None else f"{100 * value:.{digits}f} %"
+
+
+def decimal(value: float | None, digits: int = 4) -> str:
+    """A number as `0.2398`."""
+    return UNKNOWN if value is None else f"{value:.{digits}f}"
+
+
+def whole(value: float | None) -> str:
+    """A count or a rate as `12,345`."""
+    return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def listing(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def short(name: str, length: int = 16) -> str:
+    """A name that fits, its end cut off where it does not."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def class_name(classes: tuple[str, ...], label: int) -> str:
+    """The name of a class; its number where the data set has no names."""
+    return classes[label] if classes else str(label)
