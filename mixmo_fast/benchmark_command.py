@@ -63,7 +63,7 @@ def run_benchmark(options: BenchmarkOptions, console: Console) -> dict[str, Any]
         MixmoError: On anything a user can mend.
     """
     dataset = [] if options.synthetic is None else [f"data.dataset={options.synthetic}"]
-    config = load_config(options.config, [*options.overrides, *dataset])
+    config = load_config(options.config, [*options.overrides, *dataset], console.print)
     names = _names(options.pipelines)
     build.PipelineOptions(workers=options.workers, cache=options.cache)
     rows = [config.batch.rows] if options.rows is None else _row_counts(options.rows, config)

@@ -222,14 +222,19 @@ def make_held_out_batches(
 
 
 def make_evaluation_batches(
-    dataset: Dataset, images: np.ndarray, labels: np.ndarray, rows: int, device: torch.device, precision: Precision
+    dataset: Dataset,
+    images: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    rows: int,
+    device: torch.device,
+    precision: Precision,
 ) -> EvaluationBatches:
     """Any images, normalised as the data set's are, in batches of `rows`.
 
     Args:
         dataset: Whose network will see them.
-        images: uint8 (N, H, W, C).
-        labels: int64 (N,).
+        images: uint8 (N, H, W, C), an array or a tensor on any device.
+        labels: int64 (N,), likewise.
         rows: Images in a batch.
         device: Where they go.
         precision: Of the network.

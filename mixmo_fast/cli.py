@@ -1,4 +1,4 @@
-"""The command line: `mixmo-fast doctor`, `convert`, `preview`, `train` and `evaluate`.
+"""The command line: `mixmo-fast doctor`, `convert`, `preview`, `train`, `evaluate` and more.
 
 Only arguments are parsed here. Everything heavy is imported inside the commands, so that `--help` answers at once.
 """
@@ -6,11 +6,27 @@ Only arguments are parsed here. Everything heavy is imported inside the commands
 import errno
 import os
 import sys
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mixmo_fast.cli_options import (
+    BarOfWork,
+    CacheOption,
+    DataOption,
+    DebugOption,
+    DeviceOption,
+    JsonOption,
+    OverrideOption,
+    PipelineOption,
+    RunsOption,
+    WorkersOption,
+    make_console,
+)
+from mixmo_fast.cli_results import MAY_STAND_ALONE, config_app, evaluate, inspect
 from mixmo_fast.errors import MixmoError
 
 app = typer.Typer(
@@ -21,30 +37,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of data sets, original and converted.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")]
-PipelineOption = Annotated[str, typer.Option(help="How pixels reach the device: resident, ffcv, dali or reference.")]
-WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes or threads of ffcv, dali and reference. Default: one a core.")
-]
-CacheOption = Annotated[
-    str, typer.Option(help="Who keeps FFCV's file in memory: os, or process for files that outgrow it.")
-]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-
 
 @app.command()
 def doctor(
     data: DataOption = Path("data"),
     verify: Annotated[bool, typer.Option("--verify", help="Also read the data sets and compare checksums.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the findings to this file.")] = None,
+    json_file: JsonOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Say what this machine has, and what to run for what is missing."""
     from mixmo_fast.doctor_command import examine, findings_table, in_words, trainable, write_json
 
-    console = _console()
+    console = make_console()
     with console.status("looking around"):
         findings = examine(data, verify)
     console.print(findings_table(findings), soft_wrap=False)
@@ -72,8 +76,8 @@ def convert(
     """Convert a data set once, into FFCV's and DALI's formats."""
     from pipelines.convert import convert as convert_dataset
 
-    console = _console()
-    with _BarOfWork(console) as bar:
+    console = make_console()
+    with BarOfWork(console) as bar:
         result = convert_dataset(
             name, data, source=source, force=force, verify=not no_verify, notify=console.print, progress=bar.show
         )
@@ -98,15 +102,13 @@ def preview(
     pipeline: PipelineOption = "resident",
     device: Annotated[str, typer.Option("--device", help="auto, cuda or cpu; the pixels are the same.")] = "cpu",
     seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. msda=null.")
-    ] = None,
+    override: OverrideOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Draw what a configuration feeds its network, without training."""
     from mixmo_fast.preview_command import PreviewOptions, preview_run
 
-    console = _console()
+    console = make_console()
     options = PreviewOptions(config, out, data, pipeline, device, seed, epoch, step, rows_shown, tuple(override or ()))
     drawn = preview_run(options, console.print)
     console.print(f"{drawn}, in {out}")
@@ -128,9 +130,10 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device.")
     ] = False,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01.")
-    ] = None,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave out the evaluation, pictures and page at the end.")
+    ] = False,
+    override: OverrideOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
@@ -139,42 +142,17 @@ def train(
     options = TrainOptions(
         *(config, data, runs, pipeline, workers, cache, device, seed, from_scratch, deterministic),
         overrides=tuple(override or ()),
+        report=not no_report,
     )
     try:
-        train_run(options, _console())
+        train_run(options, make_console())
     except KeyboardInterrupt:
         print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
-@app.command()
-def evaluate(
-    target: Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")],
-    checkpoint: Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")] = "best",
-    data: DataOption = Path("data"),
-    runs: RunsOption = Path("runs"),
-    device: DeviceOption = "auto",
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the scores to this file.")] = None,
-    save_predictions: Annotated[
-        Path | None, typer.Option(help="Write each member's logits and the labels to this .npz.")
-    ] = None,
-    debug: DebugOption = False,
-) -> None:
-    """Evaluate a checkpoint on the test split."""
-    import json
-
-    from mixmo_fast.evaluate_command import evaluate_run
-    from mixmo_fast.evaluate_command import save_predictions as save
-    from mixmo_fast.evaluation.table import scores_table
-    from mixmo_fast.training.runlog import write_text
-
-    console = _console()
-    found = evaluate_run(target, checkpoint, data, runs, device, console.print)
-    console.print(scores_table(found.scores, f"{found.dataset}, {len(found.labels):,} test images, {found.checkpoint}"))
-    if json_file is not None:
-        write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
-    if save_predictions is not None:
-        save(found, save_predictions)
+app.command()(evaluate)
+app.command()(inspect)
 
 
 @app.command()
@@ -198,11 +176,9 @@ def benchmark(
     steps: Annotated[
         int, typer.Option(help="Also train so many steps a turn, on new batches and on a frozen one.")
     ] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")] = None,
+    json_file: JsonOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a bar chart into this file.")] = None,
-    override: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. network.members=3.")
-    ] = None,
+    override: OverrideOption = None,
     debug: DebugOption = False,
 ) -> None:
     """Measure how fast the pipelines deliver batches, side by side."""
@@ -224,43 +200,26 @@ def benchmark(
         plot=plot,
         overrides=tuple(override or ()),
     )
-    run_benchmark(options, _console())
+    run_benchmark(options, make_console())
 
 
-def _console():
-    from rich.console import Console
-
-    # Where no terminal tells its width (a pipe, a log) lines are not broken at 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, soft_wrap=True)
+app.add_typer(config_app)
 
 
-class _BarOfWork:
-    """A progress bar that appears with the first report of work; silent where there is no terminal."""
-
-    def __init__(self, console):
-        from rich.progress import Progress
-
-        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._tasks = {}
-
-    def __enter__(self):
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self._bar.stop()
-
-    def show(self, description: str, done: int, total: int) -> None:
-        """Reports `done` of `total` pieces of some work."""
-        if description not in self._tasks:
-            self._tasks[description] = self._bar.add_task(description, total=total)
-        self._bar.update(self._tasks[description], completed=done, total=total)
+def _spelt_out(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the value of each option that stands alone though it may have one."""
+    spelt = []
+    for word, after in zip_longest(arguments, arguments[1:]):
+        spelt.append(word)
+        if word in MAY_STAND_ALONE and (after is None or after.startswith("-")):
+            spelt.append("auto")
+    return spelt
 
 
 def main() -> None:
     """Runs a command; a mendable error is one line on stderr and exit code 2."""
     try:
-        app()
+        app(_spelt_out(sys.argv[1:]))
     except MixmoError as error:
         if "--debug" in sys.argv:
             raise

@@ -61,7 +61,7 @@ def preview_run(options: PreviewOptions, notify: Callable[[str], None]) -> str:
         MixmoError: On anything a user can mend.
     """
     seed = [] if options.seed is None else [f"seed={options.seed}"]
-    config = load_config(options.config, [*options.overrides, *seed])
+    config = load_config(options.config, [*options.overrides, *seed], notify)
     pipeline = build.PipelineOptions(options.pipeline, workers=1)
     _check_range("--rows-shown", options.rows_shown, 1, _MOST_ROWS_SHOWN)
     _check_range("--epoch", options.epoch, 1, config.schedule.epochs)

@@ -23,7 +23,12 @@ from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment, write_text
 from mixmo_fast.training.step import TrainingStep, make_optimizer
-from mixmo_fast.training.summary import summarise
+from mixmo_fast.training.summary import final_metrics, summarise
+
+_LEFT_BY_A_RUN = (
+    *("checkpoints/*.pt", "tensorboard/events.*", "metrics.*", "*.png"),
+    *("summary.json", "evaluation.json", "inspection.json", "report.html"),
+)
 
 # Sections that decide what a run computes; the others may change between its attempts.
 _SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
@@ -44,6 +49,7 @@ class TrainOptions:
         seed: Instead of the configuration's.
         from_scratch: Whether to forget an earlier run of that name.
         deterministic: Whether to set `step.deterministic`.
+        report: Whether to evaluate the last epoch at the end, and draw what there is to see.
         overrides: `key=value` each.
     """
 
@@ -58,6 +64,7 @@ class TrainOptions:
     from_scratch: bool = False
     deterministic: bool = False
     overrides: Sequence[str] = ()
+    report: bool = True
 
 
 def train_run(options: TrainOptions, console: Console) -> Path:
@@ -70,14 +77,18 @@ def train_run(options: TrainOptions, console: Console) -> Path:
     """
     extra = [] if options.seed is None else [f"seed={options.seed}"]
     extra += ["step.deterministic=true"] if options.deterministic else []
-    config = load_config(options.config, [*options.overrides, *extra])
-    pipeline = build.PipelineOptions(options.pipeline, options.workers, options.cache)
-    folder = options.runs / options.config.stem
     ranks = ranks_of_environment()
     if not ranks.writes:
         console = Console(quiet=True)
-    with join(ranks, build.choose_device(options.device)) as device, hold(folder) if ranks.writes else nullcontext():
-        _train(options, config, pipeline, device, ranks, folder, console)
+    config = load_config(options.config, [*options.overrides, *extra], notify=lambda line: _say(console, line))
+    pipeline = build.PipelineOptions(options.pipeline, options.workers, options.cache)
+    folder = options.runs / options.config.stem
+    wanted = build.choose_device(options.device)
+    with hold(folder) if ranks.writes else nullcontext():
+        with join(ranks, wanted) as device:
+            _train(options, config, pipeline, device, ranks, folder, console)
+        if options.report and ranks.writes:
+            _report(options, folder, console)
     return folder
 
 
@@ -137,7 +148,7 @@ def _train(
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch)
             return
-        from mixmo_fast.evaluation.plots import plot_learning_curves  # matplotlib takes a second to import
+        from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         _prepare(folder, options.from_scratch)
         write_text(folder / "config.yaml", to_yaml(config))
@@ -147,11 +158,27 @@ def _train(
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
             draw_step(name, config, dataset, batches, folder / "first_batch.png")
         log = cleanup.enter_context(RunLog(folder, json.loads(checkpoint.history) if checkpoint else []))
+        if not checkpoint:
+            log.picture("first_batch", folder / "first_batch.png")
         train(config, step, batches, test, log, folder, progress, first_epoch)
         summary = summarise(name, config, log.history, where["device"], options.pipeline, how.precision.name)
+        log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / "learning_curves.png")
         write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
         _say(console, _in_a_sentence(summary, folder))
+
+
+def _report(options: TrainOptions, folder: Path, console: Console) -> None:
+    """Evaluates the last epoch and draws what there is to see, unless that was done before."""
+    from mixmo_fast.evaluate_command import EvaluateOptions, evaluate_run
+    from mixmo_fast.run_page import PAGE, record_evaluation
+
+    page = folder / PAGE
+    if page.is_file() and page.stat().st_mtime_ns > (folder / "summary.json").stat().st_mtime_ns:
+        return
+    how = EvaluateOptions(folder, "last", options.data, device=options.device)
+    record_evaluation(evaluate_run(how, lambda line: _say(console, line)), folder)
+    _say(console, f"All of it on one page: {page}")
 
 
 def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | None:
@@ -203,7 +230,7 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if from_scratch:
-            for pattern in ("checkpoints/*.pt", "tensorboard/events.*", "metrics.*", "summary.json", "*.png"):
+            for pattern in _LEFT_BY_A_RUN:
                 for path in folder.glob(pattern):
                     path.unlink()
     except OSError as error:

@@ -68,8 +68,8 @@ class ResidentEvaluation:
     """All images of a split once, normalised only; see `mixmo_fast.batch.EvaluationBatches`.
 
     Args:
-        images: uint8 (N, H, W, C).
-        labels: int64 (N,).
+        images: uint8 (N, H, W, C), an array or a tensor on any device.
+        labels: int64 (N,), likewise.
         table: float32 (C, 256).
         rows: Images a batch.
         device: Where they go.
@@ -78,8 +78,8 @@ class ResidentEvaluation:
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: np.ndarray | Tensor,
+        labels: np.ndarray | Tensor,
         table: np.ndarray,
         rows: int,
         device: torch.device,
@@ -89,9 +89,9 @@ class ResidentEvaluation:
         self.rows = rows
         self.device = device
         self.dtype = dtype
-        self._images = torch.from_numpy(images).to(device)
-        self._labels = torch.from_numpy(labels).to(device)
-        self._table = torch.from_numpy(table).to(device)
+        self._images = torch.as_tensor(images).to(device)
+        self._labels = torch.as_tensor(labels).to(device)
+        self._table = torch.as_tensor(table).to(device)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of images (N, C, H, W) and labels (N,)."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numba
 import pytest
 import torch
+from fashion import FOLDER
 from lab import Lab
 
 from pipelines.convert import convert
@@ -17,6 +18,12 @@ def digits(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     convert("digits", folder, notify=lambda _: None)
     return folder
+
+
+@pytest.fixture(scope="session")
+def fashion_mnist() -> Path:
+    """The folder of Fashion-MNIST's files; tests that use it are marked `needs_fashion_mnist`."""
+    return FOLDER
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from mixmo_fast import build
 from mixmo_fast.config.load import parse_config
-from mixmo_fast.evaluate_command import evaluate_run
+from mixmo_fast.evaluate_command import EvaluateOptions, evaluate_run
 from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
 
@@ -41,6 +41,7 @@ class Lab:
         console = Console(file=self.printed, width=200)
         runs = options.pop("runs", self.folder / "runs")
         options.setdefault("device", "cpu")
+        options.setdefault("report", False)  # takes seconds, which most tests have no use for
         return train_run(TrainOptions(self.config, self.data, runs, overrides=overrides, **options), console)
 
     def path(self, name: str = "last") -> Path:
@@ -50,8 +51,9 @@ class Lab:
         """All of it but the history, which has times."""
         return {key: value for key, value in vars(load_checkpoint(self.path(name))).items() if key != "history"}
 
-    def evaluate(self, which: str = "last", target: Path | None = None):
-        return evaluate_run(target or self.config, which, self.data, self.folder / "runs", "cpu", print)
+    def evaluate(self, which: str = "last", target: Path | None = None, **options):
+        target = target or self.config
+        return evaluate_run(EvaluateOptions(target, which, self.data, self.folder / "runs", "cpu", **options), print)
 
 
 def assert_same_tensors(first: object, second: object) -> None:

@@ -80,7 +80,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_the_code_not_run(traine
             return (Path.touch, (tmp_path / "ran",))
 
     torch.save({"format": 1, "network": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(CheckpointError, match=r"evil.pt: holds more than tensors and plain values .*nothing of it was run"):
+    with pytest.raises(CheckpointError, match=r"evil.pt: holds more than tensors .*nothing of it was run"):
         trained.evaluate(str(tmp_path / "evil.pt"))
     assert not (tmp_path / "ran").exists()
 

@@ -1,6 +1,7 @@
 """The command line as a user meets it, above all when something is wrong: one line on stderr, exit code 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -183,3 +184,91 @@ def test_help_answers_in_under_a_second():
         times.append(time.perf_counter() - started)
         assert "convert" in found.stdout
     assert min(times) < 1
+
+
+def test_one_command_from_a_reference_file_to_an_evaluation(run, tmp_path, digits):
+    """The authors' form is trained on directly; --set speaks this program's form."""
+    old = Path(__file__).parent / "golden" / "reference_wrn10-1_cutmixmo.yaml"
+    new = tmp_path / "new.yaml"
+    code, out, _ = run("config", "import", old, "-o", new)
+    assert code == 0
+    assert f"wrote {new}" in out
+    assert_one_line(run("config", "import", old, "-o", new), str(new), "--force")
+    small = ("--set", "data.dataset=digits", "--set", "schedule.epochs=1", "--no-report")
+    for config in (old, new):
+        code, out, _ = run("train", config, "--data", digits, "--runs", tmp_path / "runs", *small)
+        assert code == 0
+        assert ("mixmo-pytorch" in out) == (config is old)
+    first, second = (tmp_path / "runs" / config.stem / "metrics.csv" for config in (old, new))
+    loss = [path.read_text().splitlines()[1].split(",")[2] for path in (first, second)]
+    assert loss[0] == loss[1]
+
+
+def test_a_reference_file_with_an_unknown_field_is_one_line(run, tmp_path):
+    text = (Path(__file__).parent / "golden" / "reference_wrn10-1_cutmixmo.yaml").read_text()
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(text.replace("  warmup_period: 3128", "  warmup_periods: 3128"))
+    for command in (("train", bad), ("evaluate", bad), ("config", "explain", bad)):
+        assert_one_line(run(*command), str(bad), "model_wrapper.warmup_periods", "warmup_period")
+
+
+def test_explaining_tells_the_steps_of_an_epoch(run, config):
+    code, out, _ = run("config", "explain", config, "--set", "batch.rows=100")
+    assert code == 0
+    assert f"{1438 * 2 // 100} steps" in out
+
+
+@pytest.fixture(scope="module")
+def place(trained, tmp_path_factory):
+    """A copy of a finished run that has no page yet."""
+    folder = tmp_path_factory.mktemp("copy") / "tiny"
+    shutil.copytree(trained.run, folder)
+    return folder
+
+
+def test_evaluating_leaves_numbers_pictures_and_page_in_the_run_folder(run, place, digits, tmp_path):
+    scores = tmp_path / "scores.json"
+    options = ("--tempscal", "--corruptions", "synthetic", "--ensemble", "probabilities", "--json", scores)
+    code, out, err = run("evaluate", place, "--data", digits, "--device", "cpu", *options)
+    assert (code, err) == (0, "")
+    for words in ("mean of probabilities", "temperature", "scaled", "AURC", "jpeg", f"pictures are in {place}"):
+        assert words in out
+    found = json.loads((place / "evaluation.json").read_text())
+    assert found == json.loads(scores.read_text())
+    assert found["checkpoint"].endswith("best.pt")
+    for name in ("reliability", "confusion", "selective", "robustness", "members", "learning_curves"):
+        assert (place / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    page = (place / "report.html").read_text()
+    assert "The recipe in plain words" in page
+    assert "Robustness" in page
+
+
+def test_inspecting_leaves_its_pictures_beside_them(run, place, digits):
+    code, out, err = run("inspect", place, "--data", digits, "--device", "cpu")
+    assert (code, err) == (0, "")
+    for words in ("Encoders", "Active filters", "Members used at inference", "worst subset"):
+        assert words in out
+    for name in ("encoders", "active_filters", "members_at_inference"):
+        assert (place / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Inside the network" in (place / "report.html").read_text()
+
+
+def test_a_checkpoint_outside_of_a_run_leaves_nothing_unless_told_where(run, trained, digits, tmp_path):
+    alone = tmp_path / "alone.pt"
+    shutil.copy(trained.path(), alone)
+    code, out, _ = run("evaluate", trained.config, "--checkpoint", alone, "--data", digits)
+    assert code == 0
+    assert "--out FOLDER" in out
+    code, out, _ = run("evaluate", trained.config, "--checkpoint", alone, "--data", digits, "--out", tmp_path / "out")
+    assert code == 0
+    assert (tmp_path / "out" / "evaluation.json").is_file()
+    assert (tmp_path / "out" / "confusion.png").is_file()
+
+
+def test_robustness_may_stand_alone(run, place, digits, tmp_path):
+    """As in the authors' command line: the folder is then looked for in --data."""
+    for last in ((), ("--device", "cpu")):
+        result = run("evaluate", place, "--data", digits, "--robustness", *last)
+        assert_one_line(result, "digits: CIFAR-C is published for cifar10 and cifar100")
+    assert_one_line(run("evaluate", place, "--data", digits, "--ood", "digits"), "--ood: digits")
+    assert_one_line(run("evaluate", place, "--data", digits, "--calibrate-on", "train-holdout"), "data.holdout=0.1")

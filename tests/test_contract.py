@@ -78,12 +78,14 @@ def finalisers_complain_here(request):
         gc.collect()
 
 
-def config_of(name: str, members: int, mixing: str | None, msda: str | None, repetitions: int) -> Config:
+def config_of(
+    name: str, members: int, mixing: str | None, msda: str | None, repetitions: int, holdout: float = 0.0
+) -> Config:
     manifold = "null" if mixing is None else f"{{method: {mixing}, prob: {1.0 if mixing == 'linear' else 0.6}}}"
     network = "preact_resnet, depth: 18" if name == "tinyimagenet" else "wide_resnet, depth: 10"
     return parse_config(
         f"""
-data: {{dataset: {name}}}
+data: {{dataset: {name}, holdout: {holdout}}}
 network: {{kind: {network}, width: 1, members: {members}}}
 mixing: {manifold}
 msda: {f"{{method: {msda}, prob: 0.6}}" if msda else "null"}
@@ -134,6 +136,13 @@ def test_the_number_of_workers_changes_nothing(data, pipeline, workers):
     pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
     config = config_of("cifar100", 2, "patch", "cutmix", 4)
     assert_epochs_are_the_witness(config, open_dataset(data, "cifar100"), build.PipelineOptions(pipeline, workers), 99)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_images_held_out_of_training_are_held_out_by_every_pipeline(data, pipeline):
+    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
+    config = config_of("cifar100", 2, "patch", "cutmix", 4, holdout=0.3)
+    assert_epochs_are_the_witness(config, open_dataset(data, "cifar100"), build.PipelineOptions(pipeline, 1), 99)
 
 
 @pytest.mark.ffcv

@@ -25,13 +25,16 @@ MAY_IMPORT = {
         "mixmo_fast.config",
         "mixmo_fast.evaluation",
     ),
+    "mixmo_fast/report": ("mixmo_fast.config", "mixmo_fast.evaluation", "mixmo_fast.training"),
     "pipelines": ("mixmo_fast.batch", "mixmo_fast.mixing"),
 }
 COMPOSITION = tuple(
     f"mixmo_fast/{name}.py"
     for name in (
-        *("__main__", "benchmark_command", "build", "cli", "findings", "machine"),
-        *("doctor_command", "evaluate_command", "preview_command", "train_command"),
+        *("__main__", "build", "cli", "cli_options", "cli_results", "findings", "machine"),
+        *("evaluation_tables", "run_page", "shifted", "trained"),
+        *("benchmark_command", "config_command", "doctor_command", "evaluate_command", "inspect_command"),
+        *("preview_command", "train_command"),
     )
 )
 

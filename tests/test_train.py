@@ -120,3 +120,26 @@ def test_divergence_that_only_the_evaluation_sees_is_the_same_error(lab):
     overrides = ("optimizer.lr=1000", "schedule.warmup_steps=0", "batch.rows=1438", "batch.repetitions=1")
     with pytest.raises(DivergedError, match=r"after epoch \d the network's outputs .* not finite: training diverged"):
         lab.train(*overrides)
+
+
+def test_a_run_ends_with_its_page(lab):
+    lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)
+    summary = json.loads((lab.run / "summary.json").read_text())
+    evaluation = json.loads((lab.run / "evaluation.json").read_text())
+    assert evaluation["checkpoint"].endswith("last.pt")
+    for name in ("top1", "nll", "ece", "tace", "member_top1", "disagreement"):
+        assert evaluation[name] == summary["last"][name]
+    page = lab.run / "report.html"
+    assert "The recipe in plain words" in page.read_text()
+    assert str(page) in lab.printed.getvalue()
+    for name in ("learning_curves", "members", "reliability", "confusion", "selective"):
+        assert (lab.run / f"{name}.png").is_file()
+    before = page.stat().st_mtime_ns
+    lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # complete, so nothing is to be done
+    assert page.stat().st_mtime_ns == before
+    page.unlink()
+    lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # it died before the page was written
+    assert page.is_file()
+    lab.train("schedule.epochs=1", "schedule.milestones={}", from_scratch=True)
+    assert not page.exists()
+    assert not (lab.run / "evaluation.json").exists()

@@ -5,14 +5,18 @@ purpose); step s of the epoch owns a fixed stretch of it. So any step can be dra
 one call, and both give the same numbers. Only Philox's raw words are taken from numpy: those are guaranteed to be
 the same in every numpy release (NEP 19), which its distributions are not.
 
-Shapes: S steps.
+What belongs to an image, not to a row, is drawn by its number: such a stream has a stretch for every step and image.
+
+Shapes: S steps, D pairs of a step and an image.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from mixmo_fast.mixing.philox import words_at
 
 _WORDS_PER_COUNT = 4  # Philox4x64 gives four 64-bit words for each value of its counter.
 
@@ -35,6 +39,7 @@ class Purpose(IntEnum):
     MIXING_PATTERN = 13
     MSDA_PATTERN = 14
     HOLDOUT = 15
+    AUGMIX = 16
 
 
 def words(
@@ -69,8 +74,34 @@ def uniform(
     Returns:
         float64 of shape (S, *shape); odd multiples of 2**-53.
     """
+    return as_uniforms(words(seed, epoch, purpose, first_step, steps, shape))
+
+
+def as_uniforms(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Raw words as uniform numbers in the open interval (0, 1): float64, odd multiples of 2**-53."""
     # The top 52 bits plus a half step: exact in float64, never 0 and never 1.
-    return ((words(seed, epoch, purpose, first_step, steps, shape) >> np.uint64(12)) + 0.5) * 2.0**-52
+    return ((raw >> np.uint64(12)) + 0.5) * 2.0**-52
+
+
+def words_of_images(
+    seed: int, epoch: int, purpose: Purpose, step: ArrayLike, images: NDArray[np.int32], count: int
+) -> NDArray[np.uint64]:
+    """Raw 64-bit words that depend on the image's number, the step and the epoch, and on nothing else.
+
+    Args:
+        seed: The run's seed, 0 <= seed < 2**64.
+        epoch: Counted from 1.
+        purpose: Which stream; no other function may read it.
+        step: Counted from 0 within the epoch; one for all images, or int (D,).
+        images: int32 (D,), their numbers in the whole data set.
+        count: Words of each pair, the same for every call on one stream.
+
+    Returns:
+        uint64 of shape (D, count).
+    """
+    numbers = np.asarray(images).astype(np.uint64)
+    steps = np.broadcast_to(np.asarray(step).astype(np.uint64), numbers.shape)
+    return words_at((seed, (epoch << 8) | purpose), numbers, steps, count)
 
 
 def integers(uniforms: NDArray[np.float64], limit: int | NDArray[np.int64]) -> NDArray[np.int32]:

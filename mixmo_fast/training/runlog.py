@@ -9,11 +9,12 @@ import io
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mixmo_fast import __version__
@@ -105,7 +106,42 @@ class RunLog:
         for name, value in row.items():
             if isinstance(value, int | float) and name != "epoch":
                 self._events.add_scalar(name, value, row["epoch"])
+            elif isinstance(value, list):
+                for member, own in enumerate(value):
+                    self._events.add_scalar(f"{name}/{member}", own, row["epoch"])
         self._events.flush()
+
+    def picture(self, name: str, path: Path) -> None:
+        """Shows a picture file in TensorBoard."""
+        from PIL import Image
+
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self._events.add_image(name, pixels, 0, dataformats="HWC")
+
+    def hyperparameters(self, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
+        """Puts the run into TensorBoard's table of hyper-parameters.
+
+        Args:
+            settings: By section, as `Config.model_dump` gives them.
+            final: The metrics to compare runs by.
+        """
+        from torch.utils.tensorboard.summary import hparams
+
+        # `SummaryWriter.add_hparams` would open a second file of events, which TensorBoard takes for another run.
+        for summary in hparams(dict(_flat(settings)), dict(final)):
+            self._events.file_writer.add_summary(summary)
+        for name, value in final.items():
+            self._events.add_scalar(name, value, len(self.history))
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    """`network.width: 10` and so on; what is neither a number nor a word becomes text."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value and all(isinstance(name, str) for name in value):
+            yield from _flat(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
 def read_history(folder: Path) -> list[Row]:

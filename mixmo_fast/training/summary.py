@@ -55,5 +55,18 @@ def summarise(
     }
 
 
+def final_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The few numbers of a summary by which runs are compared."""
+    last, best = summary["last"], summary["best_on_test"]
+    return {
+        "final/top1_last": last["top1"],
+        "final/top1_best_on_test": best["top1"],
+        "final/nll_last": last["nll"],
+        "final/ece_last": last["ece"],
+        "final/rows_per_second": summary["rows_per_second"],
+    }
+
+
 def _scores(row: Mapping[str, Any]) -> Row:
-    return {name: row[name] for name in _SCORES}
+    # A run that began under an earlier version may lack a score in its first epochs.
+    return {name: row.get(name) for name in _SCORES}

@@ -1,0 +1,59 @@
+"""What the commands' command lines have in common: options, and how they print."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of data sets, original and converted.")]
+RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")]
+PipelineOption = Annotated[str, typer.Option(help="How pixels reach the device: resident, ffcv, dali or reference.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(help="Processes or threads of ffcv, dali and reference. Default: one a core.")
+]
+CacheOption = Annotated[
+    str, typer.Option(help="Who keeps FFCV's file in memory: os, or process for files that outgrow it.")
+]
+OverrideOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01 or msda=null.")
+]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+TargetArgument = Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")]
+CheckpointOption = Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="Folder for numbers, pictures and report. Default: the run folder.")
+]
+
+
+def make_console():
+    """Where commands print."""
+    from rich.console import Console
+
+    # Where no terminal tells its width (a pipe, a log) lines are not broken at 80 columns.
+    return Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, soft_wrap=True)
+
+
+class BarOfWork:
+    """A progress bar that appears with the first report of work; silent where there is no terminal."""
+
+    def __init__(self, console):
+        from rich.progress import Progress
+
+        self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
+        self._tasks = {}
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def show(self, description: str, done: int, total: int) -> None:
+        """Reports `done` of `total` pieces of some work."""
+        if description not in self._tasks:
+            self._tasks[description] = self._bar.add_task(description, total=total)
+        self._bar.update(self._tasks[description], completed=done, total=total)
