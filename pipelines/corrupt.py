@@ -12,7 +12,7 @@ CIFAR-100-C or ImageNet-C (arXiv 1903.12261), even where a name is the same. Sev
 | `gaussian_blur`  | blurred; deviation, in pixels where the shorter side has 32       | 0.8, 1.1, 1.4, 1.8, 2.4       |
 | `contrast`       | values drawn to their channel's mean in the image; factor         | 0.75, 0.55, 0.4, 0.25, 0.15   |
 | `brightness`     | a constant is added to all values; of full scale                  | 0.08, 0.16, 0.24, 0.32, 0.4   |
-| `pixelate`       | averaged down, enlarged by repetition; side in between, a share | 0.75, 0.625, 0.5, 0.375, 0.25 |
+| `pixelate`       | averaged down, enlarged by repetition; side in between, a share   | 0.75, 0.625, 0.5, 0.375, 0.25 |
 | `jpeg`           | compressed, chroma subsampled (4:2:0); quality, as libjpeg counts | 50, 30, 20, 12, 7             |
 
 What becomes of an image depends on its pixels, its index in the split, the corruption, the severity and the seed
