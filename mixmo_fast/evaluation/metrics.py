@@ -259,8 +259,7 @@ def disagreement(predictions_SM: Tensor) -> float | None:
     """
     if predictions_SM.shape[1] == 1:
         return None
-    pairs = combinations(predictions_SM.unbind(1), 2)
-    return torch.stack([(a != b).double().mean() for a, b in pairs]).mean().item()
+    return torch.stack([(a != b).double().mean() for a, b in combinations(predictions_SM.unbind(1), 2)]).mean().item()
 
 
 def _is_in_top5(logits_SK: Tensor, labels_S: Tensor) -> Tensor:

@@ -82,6 +82,32 @@ def read_run(folder: Path) -> RunFiles:
     )
 
 
+def read_progress(folder: Path) -> tuple[RunSummary | None, tuple[Epoch, ...]]:
+    """How far a run has come, which may be going on: a last line that is being written counts as not yet there.
+
+    Returns:
+        Its summary, and its epochs, oldest first; None and none where there are no files, or no folder.
+
+    Raises:
+        MixmoError: When a file is unreadable or damaged; one line that names it.
+    """
+    # The summary is written after the last epoch: read first, it never is ahead of the epochs.
+    summary = _read_object(folder / "summary.json", RunSummary)
+    metrics = folder / "metrics.jsonl"
+    whole, _, _ = (_read_bytes(metrics) or b"").rpartition(b"\n")
+    lines = _decode(whole, metrics).splitlines()
+    return summary, tuple(_parse(line, Epoch, f"{metrics}: line {number}") for number, line in enumerate(lines, 1))
+
+
+def read_environment(folder: Path) -> Environment | None:
+    """The machine that a run is or was on; None where nothing says so.
+
+    Raises:
+        MixmoError: When the file is unreadable or damaged.
+    """
+    return _read_object(folder / "environment.json", Environment)
+
+
 def parse_history(rows: Sequence[Mapping[str, Any]]) -> tuple[Epoch, ...]:
     """The rows of a `RunLog`, typed."""
     return tuple(Epoch.model_validate(row) for row in rows)
@@ -114,8 +140,12 @@ def _parse(text: str, model: type[_Model], where: str) -> _Model:
 def _read(path: Path) -> str | None:
     """The text of a file; None where there is none."""
     content = _read_bytes(path)
+    return None if content is None else _decode(content, path)
+
+
+def _decode(content: bytes, path: Path) -> str:
     try:
-        return None if content is None else content.decode()
+        return content.decode()
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 at byte {error.start}; the file is damaged") from None
 

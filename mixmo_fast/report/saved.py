@@ -40,6 +40,8 @@ class Epoch(SavedScores):
     epoch: int
     learning_rate: float | None = None
     train_loss: float | None = None
+    train_seconds: float | None = None
+    test_seconds: float | None = None
     rows_per_second: float | None = None
 
 
