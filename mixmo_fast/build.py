@@ -158,6 +158,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
         msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
         input_repetition=batch.input_repetition,
         held_out=held_out,
+        augmix=data.augmentation == "augmix",
         parts=ranks.count,
         part=ranks.rank,
     )

@@ -1,4 +1,4 @@
-"""`mixmo-fast config`: bring a mixmo-pytorch configuration into this program's form, and explain one in plain words.
+"""`mixmo-fast config`: write the configuration of a name, import one of mixmo-pytorch, explain one in plain words.
 
 Values and text only; there are no arrays here.
 """
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from mixmo_fast.config.explain import DataFacts, Passage, explain
 from mixmo_fast.config.load import check_config, load_config, read_tree, yaml_line
+from mixmo_fast.config.paper import render_paper_yaml
 from mixmo_fast.config.safe_yaml import shorten
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.upstream import from_upstream, is_upstream
@@ -64,6 +65,25 @@ def import_config(old: Path, new: Path, force: bool = False) -> ImportedConfig:
     sections = config.model_dump(exclude_unset=True)  # what the old file decided; the rest keeps its defaults
     _write(new, header + "".join(yaml_line(section, values) for section, values in sections.items()))
     return ImportedConfig(config, translation.notes)
+
+
+def new_config(name: str, folder: Path, force: bool = False) -> Path:
+    """Writes the configuration that a run's name stands for; nothing else in the folder is touched.
+
+    Args:
+        name: Of the grammar of `mixmo_fast.config.paper`, published or not.
+        folder: Where `NAME.yaml` goes; made if it is missing.
+        force: Whether that file may be overwritten.
+
+    Raises:
+        ConfigError: The name is outside the grammar, or the file exists or cannot be written.
+    """
+    text = render_paper_yaml(name, str(folder))
+    path = folder / f"{name}.yaml"
+    if path.exists() and not force:
+        raise ConfigError(f"{path}: exists already; allowed: another folder, or --force to overwrite it")
+    _write(path, text)
+    return path
 
 
 def _write(path: Path, text: str) -> None:

@@ -156,6 +156,8 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
     if msda is not None:
         names = {"cutmix": "CutMix", "mixup": "Mixup"}
         parts.append(f"{names.get(msda.method, f'MSDA {msda.method}')} p = {msda.prob:g}")
+    if config.data.augmentation == "augmix":
+        parts.append("AugMix")
     parts += [f"M = {config.network.members}", f"b = {config.batch.repetitions}"]
     if config.batch.input_repetition:
         parts.append(f"rho = {config.batch.input_repetition:g}")

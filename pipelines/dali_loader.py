@@ -11,8 +11,10 @@ K partners that are mixed in, C channels, H W pixels.
 
 import importlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -26,8 +28,9 @@ from mixmo_fast.errors import DataError
 from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import batch_of, normalisation_table
+from pipelines.augmix_steps import each_step
 from pipelines.dali_mixing import mix_by_numba, mix_by_torch
-from pipelines.plans import PlanFeed
+from pipelines.plans import PlanFeed, PlannedBlock
 from pipelines.store import Dataset
 
 if TYPE_CHECKING:
@@ -37,6 +40,9 @@ if TYPE_CHECKING:
 _STEPS_AHEAD = 2
 # On a CPU a step is made in parts whose pixels fit the cores' caches; a GPU has no use for parts.
 _ROWS_PER_PART = 64
+
+# It speaks of frames because flip knows no axis of images.
+_LAYOUT = "FHWC"
 
 _INSTALL = "run `make setup-dali`, or `pip install 'mixmo-fast[dali]'`"
 
@@ -54,6 +60,7 @@ class _Part:
         mixed: int64 (K,), ascending: which of the B * M images has a partner.
         start: int32 (n, 3), number of the image, row and column of the crop in it, which may be negative.
         flip: int32 (n,), 1 for a left-right flip after the crop.
+        images: uint8 (N, H, W, C), which the numbers count in: the mapped file, or what AugMix made for this step.
     """
 
     host: StepPlan
@@ -62,6 +69,7 @@ class _Part:
     mixed: np.ndarray
     start: np.ndarray
     flip: np.ndarray
+    images: "TensorCPU"
 
 
 class DaliTraining:
@@ -98,9 +106,11 @@ class DaliTraining:
         self._parts = [slice(first, min(first + rows, recipe.own_rows)) for first in range(0, recipe.own_rows, rows)]
         self._shape = (recipe.own_rows, dataset.height, dataset.width, recipe.members, dataset.channels)
         self._out = torch.empty(self._shape) if device.type == "cpu" else None
-        # The layout speaks of frames because flip knows no axis of images.
-        images = dali.tensors.TensorCPU(dataset.load_images("train", mmap=True), layout="FHWC")
-        self._source = _Source(images)
+        self._pixels = dataset.load_images("train", mmap=True)
+        self._as_sample = partial(dali.tensors.TensorCPU, layout=_LAYOUT)
+        self._images = self._as_sample(self._pixels)
+        self._source = _Source()
+        self._threads = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="augmix")
         self._plans = PlanFeed(recipe, seed, device)
         samples = rows * recipe.members * (2 if recipe.msda else 1)
         ahead, threads = _STEPS_AHEAD * len(self._parts), workers or available_cores()
@@ -118,8 +128,11 @@ class DaliTraining:
     def close(self) -> None:
         """Ends all threads and lets go of the file."""
         self._graph = None  # was the only reference: DALI's threads end here, and only then nobody reads the file
-        self._source.close()
+        self._source.stop()
+        self._source.waiting.clear()
         self._plans.close()
+        self._threads.shutdown(cancel_futures=True)
+        self._images = self._pixels = None
 
     def _next_batch(self) -> Batch:
         on_cuda = self.device.type == "cuda"
@@ -142,7 +155,7 @@ class DaliTraining:
         """Lets DALI finish what it has begun, so that what it makes next is the beginning of an epoch."""
         if self._graph is None:
             raise RuntimeError("this pipeline is closed")
-        self._source.parts = iter(())
+        self._source.stop()
         while True:
             try:
                 self._graph.run()
@@ -151,38 +164,46 @@ class DaliTraining:
         self._source.waiting.clear()
         self._graph.reset()
 
-    def _draw(self, epoch: int) -> Iterator[_Part]:
+    def _draw(self, epoch: int) -> Generator[_Part, None, None]:
         for block in self._plans.blocks(epoch):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
-            for host, device, own_labels in zip(block.host.steps(), block.device.steps(), labels, strict=True):
+            steps = zip(block.host.steps(), block.device.steps(), labels, self._images_of(block), strict=True)
+            for host, device, own_labels, (images, places) in steps:
                 for rows in self._parts:
                     part = host.at(rows)
-                    yield _Part(part, device, own_labels, *_samples(part, self.recipe.crop_padding))
+                    samples = _samples(part, places[rows], self.recipe.crop_padding)
+                    yield _Part(part, device, own_labels, *samples, images)
+
+    def _images_of(self, block: PlannedBlock) -> Iterator[tuple["TensorCPU", np.ndarray]]:
+        """For each step the images that its samples are cut from, and which of them each occurrence is: (B, M, P)."""
+        if block.augmix is None:
+            return ((self._images, index) for index in block.host.index)
+        made = each_step(self._pixels, block.augmix, self._threads)
+        return ((self._as_sample(images), places) for images, places in made)
 
 
 class _Source:
-    """What DALI asks for the next samples.
+    """What DALI asks for the next samples."""
 
-    Args:
-        images: uint8 (N, H, W, C), the mapped file.
-    """
-
-    def __init__(self, images: "TensorCPU"):
-        self._images: TensorCPU | None = images
-        self.parts: Iterator[_Part] = iter(())
+    def __init__(self):
+        self.parts = _no_parts()
         self.waiting: deque[_Part] = deque()
 
     def __call__(self) -> tuple[np.ndarray, np.ndarray, list["TensorCPU"]]:
-        """Where the next samples begin, whether they are flipped, and for each the file; stops with the epoch."""
+        """Where the next samples begin, whether they are flipped, and all images for each; stops with the epoch."""
         part = next(self.parts)
         self.waiting.append(part)
-        return part.start, part.flip, [self._images] * len(part.flip)
+        return part.start, part.flip, [part.images] * len(part.flip)
 
-    def close(self) -> None:
-        """Lets go of the file; DALI's operators, which refer to each other, may keep this object for some time."""
-        self.parts, self._images = iter(()), None
-        self.waiting.clear()
+    def stop(self) -> None:
+        """Has no more samples; what DALI was given stays where it is."""
+        self.parts.close()  # whoever has not read an epoch to its end still refers to it, and it to the images
+        self.parts = _no_parts()
+
+
+def _no_parts() -> Generator[_Part, None, None]:
+    yield from ()
 
 
 def _build_graph(
@@ -205,9 +226,9 @@ def _build_graph(
         exec_dynamic=True,  # outputs belong to who holds them
     )
     def graph():
-        # Each sample is the whole file, where it is mapped; its crop is the only part that is ever read. The numpy
-        # reader can do that too (a region of the same file for each sample), just as fast, but it makes batches of one
-        # size only: partners that are not mixed in would have to be read as well.
+        # Each sample is all images, such as the whole file where it is mapped; its crop is the only part that is ever
+        # read. The numpy reader can do that too (a region of the same file for each sample), just as fast, but it makes
+        # batches of one size only: partners that are not mixed in would have to be read as well.
         start, flip, images = fn.external_source(source=source, num_outputs=3, batch=True, no_copy=True)
         image = fn.slice(images, start=start, shape=size, axes=[0, 1, 2], out_of_bounds_policy="pad", fill_values=0)
         if on_cuda:
@@ -222,11 +243,17 @@ def _build_graph(
     return built
 
 
-def _samples(plan: StepPlan, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which images have a partner, where each sample begins, and whether it is flipped: see `_Part`."""
+def _samples(plan: StepPlan, index: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which images have a partner, where each sample begins, and whether it is flipped: see `_Part`.
+
+    Args:
+        plan: Of the rows.
+        index: int32 (B, M, P), which of the images at hand each occurrence is.
+        padding: Zero pixels around each image.
+    """
     # Where a mask is 1 inside and outside, nothing is seen of the partner.
     mixed = np.flatnonzero((plan.pixel_values != 1).any(axis=-1))
-    start = np.concatenate((plan.index[..., None], plan.offset - np.int32(padding)), axis=-1).reshape(-1, 2, 3)
+    start = np.concatenate((index[..., None], plan.offset - np.int32(padding)), axis=-1).reshape(-1, 2, 3)
     flip = plan.flip.reshape(-1, 2).astype(np.int32)
     return mixed, np.concatenate((start[:, 0], start[mixed, 1])), np.concatenate((flip[:, 0], flip[mixed, 1]))
 

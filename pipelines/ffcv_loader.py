@@ -29,6 +29,7 @@ from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import normalisation_table
 from pipelines.assembler import Assembler, Job
+from pipelines.augmix_steps import StepImages
 from pipelines.beton_check import check_beton
 from pipelines.plans import PlanFeed, steps_per_block
 from pipelines.store import Dataset
@@ -54,12 +55,14 @@ class _Pool:
         host: The plans; their indices are places in the pool.
         device: The same on the device, but with the indices left as they were.
         labels: int64 (S, B, M, P), on the device.
+        augmix: What AugMix makes of the pool, if it is used.
     """
 
     numbers: np.ndarray
     host: StepPlan
     device: StepPlan
     labels: Tensor
+    augmix: StepImages | None
 
 
 class FfcvTraining:
@@ -92,8 +95,7 @@ class FfcvTraining:
         check_beton(dataset, "train")
         self.recipe, self.device = recipe, device
         self.steps_per_epoch = recipe.steps_per_epoch
-        partners = recipe.own_rows * recipe.members if recipe.msda else 0
-        most = min(recipe.rows // recipe.repetitions + partners, recipe.images)
+        most = recipe.most_images_a_step
         image_bytes = dataset.height * dataset.width * dataset.channels
         self._steps = max(1, min(_POOL_BYTES // (most * image_bytes), steps_per_block(recipe.own_rows)))
         self._longest = min(self._steps * most, recipe.images)
@@ -101,7 +103,7 @@ class FfcvTraining:
         self._needed = np.zeros(recipe.images, dtype=np.bool_)
         self._labels = torch.from_numpy(dataset.load_labels("train")).to(device)
         table = normalisation_table(dataset.mean, dataset.std)
-        self._assembler = Assembler(table, recipe.crop_padding, device, dtype)
+        self._assembler = Assembler(table, recipe.crop_padding, device, dtype, self._steps * most)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._file = image_file(dataset.beton_path("train"), _POOLS_AHEAD, workers, cache, device.type == "cuda")
         self._plans = PlanFeed(recipe, seed, device)
@@ -133,7 +135,8 @@ class FfcvTraining:
                 steps = slice(first, first + self._steps)
                 host, device = block.host.at(steps), block.device.at(steps)
                 numbers, index = self._places(host.index)
-                yield _Pool(numbers, replace(host, index=index), device, labels[steps])
+                augmix = block.augmix and block.augmix.of(steps).in_pool(self._place)
+                yield _Pool(numbers, replace(host, index=index), device, labels[steps], augmix)
 
     def _places(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The images that an index names, each once and in the file's order, and the index that counts in those.
@@ -161,7 +164,7 @@ class FfcvTraining:
         if self._copies is not None:
             images, index = self._send(images, torch.from_numpy(pool.host.index).pin_memory())
             device = replace(device, index=index)
-        return Job(images, pool.host, device, pool.labels)
+        return Job(images, pool.host, device, pool.labels, pool.augmix)
 
     def _send(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """A pool and its index, copied from pinned memory to the GPU while earlier steps run there."""

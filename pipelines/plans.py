@@ -19,6 +19,7 @@ from torch import Tensor
 
 from mixmo_fast.mixing.plan import StepPlan, draw_plan_block
 from mixmo_fast.mixing.recipe import Recipe
+from pipelines.augmix_steps import StepImages, draw_step_images
 
 _ROWS_PER_BLOCK = 2048
 _STEPS_PER_BLOCK = 32
@@ -41,11 +42,13 @@ class PlannedBlock:
         first: Number of the first step within the epoch, from 0.
         host: As numpy arrays.
         device: As tensors on the device.
+        augmix: The images that AugMix makes for them, which their indices do not count in; None without it.
     """
 
     first: int
     host: StepPlan
     device: StepPlan
+    augmix: StepImages | None
 
     def __len__(self) -> int:
         return len(self.host.index)
@@ -100,7 +103,10 @@ class PlanFeed:
 
     def _draw(self, epoch: int, first: int, steps: int) -> "_Drawn":
         plan = draw_plan_block(self.recipe, self.seed, epoch, first, steps)
-        return _Drawn(first, plan, pack(plan, pinned=True) if self._copies else None)
+        augmix = None
+        if self.recipe.augmix:
+            augmix = draw_step_images(self.seed, epoch, first, plan.index, self.recipe.image_size)
+        return _Drawn(first, plan, augmix, pack(plan, pinned=True) if self._copies else None)
 
     def _send(self, future: "Future[_Drawn]") -> "_Sent":
         drawn = future.result()
@@ -111,13 +117,13 @@ class PlanFeed:
             return _Sent(drawn, buffer, self._copies.record_event())
 
     def _receive(self, sent: "_Sent") -> PlannedBlock:
-        host = sent.drawn.plan
+        first, host, augmix = sent.drawn.first, sent.drawn.plan, sent.drawn.augmix
         if sent.buffer is None:
-            return PlannedBlock(sent.drawn.first, host, _as_tensors(host))
+            return PlannedBlock(first, host, _as_tensors(host), augmix)
         stream = torch.cuda.current_stream(self.device)
         stream.wait_event(sent.copied)
         sent.buffer.record_stream(stream)
-        return PlannedBlock(sent.drawn.first, host, unpack(sent.buffer, host))
+        return PlannedBlock(first, host, unpack(sent.buffer, host), augmix)
 
 
 @dataclass(frozen=True)
@@ -126,6 +132,7 @@ class _Drawn:
 
     first: int
     plan: StepPlan
+    augmix: StepImages | None
     packed: Tensor | None
 
 

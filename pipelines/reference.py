@@ -13,7 +13,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Sequence
-from mmap import mmap
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,11 +25,14 @@ from torch.utils.data import DataLoader
 from mixmo_fast.batch import Batch
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DataError, MixmoError
+from mixmo_fast.mixing.augmix import draw_augmix
 from mixmo_fast.mixing.patterns import INSIDE
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import batch_of
+from pipelines.augmix import apply_augmix
 from pipelines.plans import PlanFeed
+from pipelines.shared_images import SharedImages
 
 # Workers are forked by a server process that has imported everything and has no threads, not by this process: this one
 # runs OpenMP, CUDA and threads that draw plans, whose locks and streams a fork would copy in whatever state they are.
@@ -42,6 +45,8 @@ _WORKER_DIED = re.compile(
     r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)|Pin memory thread exited unexpectedly"
 )
 _NO_SHARED_MEMORY = re.compile(r"unable to .* file </torch_")
+
+_KERNELS = "pipelines.augmix_kernels"
 
 Key = tuple[int, int, int]
 """Epoch, step and row: a plan and its place in it, so an item depends on nothing else."""
@@ -83,7 +88,8 @@ class ReferenceTraining:
         self.steps_per_epoch = recipe.steps_per_epoch
         self.workers = available_cores() if workers is None else workers
         self.device, self.dtype = device, dtype
-        self._plans = PlanFeed(recipe, seed, device)
+        # The workers draw the plans again, and alone need to know what AugMix does.
+        self._plans = PlanFeed(replace(recipe, augmix=False), seed, device)
         self._keys = StepKeys(recipe.steps_per_epoch, recipe.own_rows)
         shared = SharedImages(images) if self.workers else images
         self._rows = Rows(shared, labels, mean, std, recipe, seed)
@@ -92,7 +98,7 @@ class ReferenceTraining:
         self._turn: object | None = None
         if self.workers:
             # Its imports take seconds, which pass while the caller builds a network.
-            _CONTEXT.set_forkserver_preload([__name__])
+            _CONTEXT.set_forkserver_preload([__name__, *([_KERNELS] if recipe.augmix else [])])
             multiprocessing.forkserver.ensure_running()
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -190,6 +196,7 @@ class Rows:
         self._mean, self._std = list(mean), list(std)
         self._recipe, self._seed = recipe, seed
         self._drawn: tuple[tuple[int, int], StepPlan] | None = None
+        self._transformed: dict[int, np.ndarray] = {}
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """Pixels float32 (H, W, M * C) and labels int64 (M, P) of one row."""
@@ -202,8 +209,17 @@ class Rows:
     def _plan(self, epoch: int, step: int) -> StepPlan:
         """The step's plan, drawn once for all of its rows: a worker makes whole steps."""
         if self._drawn is None or self._drawn[0] != (epoch, step):
-            self._drawn = (epoch, step), draw_step_plan(self._recipe, self._seed, epoch, step)
+            plan = draw_step_plan(self._recipe, self._seed, epoch, step)
+            self._drawn = (epoch, step), plan
+            if self._recipe.augmix:
+                self._transformed = self._augmixed(epoch, step, np.unique(plan.index))
         return self._drawn[1]
+
+    def _augmixed(self, epoch: int, step: int, numbers: np.ndarray) -> dict[int, np.ndarray]:
+        """Number of an image -> what AugMix makes of it in this step, uint8 (H, W, C), for int32 (D,) numbers."""
+        images = torch.from_numpy(np.stack([self._images[number] for number in numbers]))
+        plan = draw_augmix(self._seed, epoch, step, numbers)
+        return dict(zip(numbers.tolist(), apply_augmix(images, plan).numpy(), strict=True))
 
     def _mixed(self, plan: StepPlan, row: int, member: int) -> Tensor:
         """What a member sees in a row: float32 (C, H, W)."""
@@ -216,7 +232,8 @@ class Rows:
     def _augmented(self, plan: StepPlan, row: int, member: int, which: int) -> Tensor:
         """An image (0) or its partner (1), cropped, flipped and normalised: float32 (C, H, W)."""
         place = row, member, which
-        image = Image.fromarray(self._images[plan.index[place]])
+        number = plan.index[place]
+        image = Image.fromarray(self._transformed[int(number)] if self._recipe.augmix else self._images[number])
         if padding := self._recipe.crop_padding:
             top, left = plan.offset[place].tolist()
             image = TF.crop(TF.pad(image, padding), top, left, *self._recipe.image_size)
@@ -236,41 +253,6 @@ def pixel_mask(plan: StepPlan, row: int, member: int, size: tuple[int, int]) -> 
     y0, y1, x0, x1 = plan.pixel_box[row, member].tolist()
     mask[:, y0:y1, x0:x1] = inside
     return mask
-
-
-class SharedImages:
-    """Images, uint8 (N, H, W, C), that reach a worker process as a few bytes and are in memory once."""
-
-    def __init__(self, images: np.ndarray):
-        self._shape = images.shape
-        self._array: np.ndarray | None = None
-        self._file: tuple[str, int] | None = None
-        # A view of a memory map says the offset of the whole.
-        if isinstance(images, np.memmap) and isinstance(images.base, mmap) and images.flags.c_contiguous:
-            self._file = str(images.filename), images.offset
-        else:
-            # Unlike torch's shared memory it is a temporary file where /dev/shm is too small, as in many containers.
-            self._memory = _CONTEXT.RawArray("B", images.size)
-            np.frombuffer(self._memory, np.uint8).reshape(self._shape)[...] = images
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """One image, uint8 (H, W, C).
-
-        Raises:
-            DataError: The mapped file is gone.
-        """
-        if self._array is None:
-            self._array = self._open()
-        return self._array[index]
-
-    def _open(self) -> np.ndarray:
-        if self._file is None:
-            return np.frombuffer(self._memory, np.uint8).reshape(self._shape)
-        path, offset = self._file
-        try:
-            return np.asarray(np.memmap(path, np.uint8, "r", offset, self._shape))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: cannot be mapped ({error}); was it changed since training began?") from error
 
 
 def _end_with_parent(worker: int) -> None:

@@ -15,7 +15,7 @@ from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembler import Assembler, Job
 from pipelines.kernels import normalise_rows
-from pipelines.plans import PlanFeed
+from pipelines.plans import PlanFeed, steps_per_block
 
 
 class ResidentTraining:
@@ -44,7 +44,8 @@ class ResidentTraining:
         self.recipe = recipe
         self.steps_per_epoch = recipe.steps_per_epoch
         self._plans = PlanFeed(recipe, seed, device)
-        self._assembler = Assembler(table, recipe.crop_padding, device, dtype)
+        most = steps_per_block(recipe.own_rows) * recipe.most_images_a_step
+        self._assembler = Assembler(table, recipe.crop_padding, device, dtype, most)
         self._images = torch.from_numpy(images).to(device)
         self._labels = torch.from_numpy(labels).to(device)
 
@@ -56,7 +57,7 @@ class ResidentTraining:
         for block in self._plans.blocks(epoch):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
-            yield Job(self._images, block.host, block.device, labels)
+            yield Job(self._images, block.host, block.device, labels, block.augmix)
 
     def close(self) -> None:
         """Ends the threads that draw plans and make batches."""

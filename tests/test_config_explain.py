@@ -1,6 +1,7 @@
 """What is told about a configuration: every number is the one that the code trains with, and nothing else is told."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from mixmo_fast import build
-from mixmo_fast.config import explain_mixing, explain_training
+from mixmo_fast.config import explain_augmix, explain_mixing, explain_training
 from mixmo_fast.config.explain import _STEM_CHANNELS, _STEM_STRIDE, DataFacts, Passage, explain
 from mixmo_fast.config.load import check_config
 from mixmo_fast.config.paper import PAPER_RUNS, paper_config, render_paper_yaml
@@ -17,9 +18,11 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.config_command import explain_config
 from mixmo_fast.errors import ConfigError, DataError
 from mixmo_fast.mixing import ratios
+from mixmo_fast.mixing.augmix import SEVERITY, Operation, draw_augmix
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.networks import preact_resnet, wide_resnet
 from mixmo_fast.training.schedule import base_rate, learning_rate
+from pipelines.augmix import fixed_point
 from pipelines.catalog import DATASETS
 
 OTHERS = (
@@ -65,6 +68,7 @@ def configs(draw) -> Config:
     tree = {
         "data": {
             "dataset": draw(st.sampled_from(sorted(DATASETS))),
+            "augmentation": draw(st.sampled_from(["standard", "augmix"])),
             "crop_padding": draw(st.sampled_from([None, 0, 3])),
             "flip": draw(st.sampled_from([None, True, False])),
             "holdout": draw(st.sampled_from([0.0, 0.1])),
@@ -130,7 +134,7 @@ def words_about(config: Config) -> dict[str, bool]:
         r"\blam\b|Pixels become mask": has_msda,
         r"swap|mask_m its mask": has_msda and mixing is not None,
         r"member|kappa|encoder|ensemble": mixing is not None,
-        r"Dirichlet": mixing is not None and mixing.alpha > 0 and config.network.members > 2,
+        r"Dirichlet law": mixing is not None and mixing.alpha > 0 and config.network.members > 2,
         r"w_m = M": has_ratios,
         r"every weight w_m is 1": mixing is not None and not has_ratios,
         r"One draw a step": has_method,
@@ -147,6 +151,7 @@ def words_about(config: Config) -> dict[str, bool]:
         r"Warm-up": config.schedule.warmup_steps > 1,
         r"Milestones:": any(epoch <= config.schedule.epochs for epoch in config.schedule.milestones),
         r"ends before the milestone": any(epoch > config.schedule.epochs for epoch in config.schedule.milestones),
+        r"AugMix|chain": config.data.augmentation == "augmix",
         r"Crop:|padding": pad > 0,
         r"held out": int(DATASETS[config.data.dataset].train_images * config.data.holdout) > 0,
         r"flatters": config.evaluation.every_epochs < config.schedule.epochs,
@@ -307,6 +312,54 @@ def test_common_rows_are_counted_as_the_plan_draws_them(rho, common):
         assert "same image" not in text
     else:
         assert f"{common} rows of a step" in text if common < 64 else "in each of the 64 rows" in text
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 300), st.integers(1, 300))
+def test_the_numbers_of_augmix_are_those_that_are_drawn_with(height, width):
+    config = changed(BEST, data={"augmentation": "augmix"})
+    text = "\n".join(explain_augmix.describe_augmix(config, (height, width)))
+    drawn = draw_augmix(3, 1, 0, np.arange(3000, dtype=np.int32))
+    for name, bound in (("weakest", 0.1), ("strongest", SEVERITY - 1e-9)):  # what levels come as close to as you like
+        for operation in Operation:
+            one = replace(
+                drawn,
+                operation=np.full_like(drawn.operation, operation),
+                level=np.full_like(drawn.level, bound),
+                sign=np.ones_like(drawn.sign),
+            )
+            a, b, c, d, _, f = (fixed_point(one, height, width).number[0, 0, 0] / 2**16).tolist()
+            if operation == Operation.SOLARIZE:
+                threshold = round(a * 2**16)
+                assert (
+                    f"a grey level of {threshold} to" in text if name == "strongest" else f" to {threshold} on" in text
+                )
+            elif operation == Operation.POSTERIZE:
+                assert f"{bin(round(b * 2**16)).count('1')}" in {"weakest": "4", "strongest": "3"}[name]
+            elif name == "strongest" and operation == Operation.ROTATE:
+                assert f"at most {np.rad2deg(np.arcsin(d)):.0f} degrees" in text
+            elif name == "strongest" and operation == Operation.SHEAR_X:
+                assert f"less than {b:.2f}" in text
+            elif name == "strongest" and operation == Operation.TRANSLATE_X:
+                assert f"at most {c:.0f} pixels" in text
+            elif name == "strongest" and operation == Operation.TRANSLATE_Y and height != width:
+                assert re.search(rf"pixels across or {f:.0f} down|at most {f:.0f} pixels,", text)
+    assert len(set(drawn.operation[drawn.operation >= 0].tolist())) == 10 and "uniformly from 10: identity" in text
+    named = re.search(r"uniformly from 10: (.*)\.", text)[1].split(", ")
+    assert [name.replace(" ", "_").upper() for name in named] == [operation.name for operation in Operation]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("exp_cifar100_wrn2810_1net_standard_bar1", "one such transform in a step; the next step"),
+        ("exp_cifar100_wrn2810_1net_msdacutmix_bar1", "in a step, the same for the images it is a partner of;"),
+        ("exp_cifar100_wrn2810-2_mimo_standard_bar4", "in a step, the same for its repeats and all members;"),
+        (BEST, "in a step, the same for its repeats, all members and the images it is a partner of;"),
+    ],
+)
+def test_what_shares_a_transform_is_told_where_there_is_such_a_thing(name, said):
+    assert said in told(changed(name, data={"augmentation": "augmix"}))["AugMix"]
 
 
 def test_held_out_images_are_not_counted():

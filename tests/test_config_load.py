@@ -80,6 +80,7 @@ def configs(draw) -> Config:
                 "dataset": draw(
                     st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True) | st.sampled_from(["null", "yes", "true"])
                 ),
+                "augmentation": draw(st.sampled_from(["standard", "augmix"])),
                 "crop_padding": draw(st.none() | st.integers(0, 64)),
                 "flip": draw(st.none() | flag),
                 "holdout": draw(number(0, 1, exclude_max=True)),
@@ -137,7 +138,7 @@ def test_other_yaml_readers_understand_what_is_written(config):
 def test_yaml_spells_every_key_in_the_schemas_order():
     text = to_yaml(parse(TEXT))
     assert text.splitlines() == [
-        "data: {dataset: cifar100, crop_padding: null, flip: null, holdout: 0.0}",
+        "data: {dataset: cifar100, augmentation: standard, crop_padding: null, flip: null, holdout: 0.0}",
         "network: {kind: wide_resnet, depth: 28, width: 10, members: 2}",
         "mixing: {method: patch, prob: 0.5, alpha: 2.0, weight_root: 3.0, decay_from: 0.9166666666666666}",
         "msda: null",

@@ -49,7 +49,10 @@ def test_the_file_of_a_published_run_loads_as_its_name(name):
 
 def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
     assert paper_config("exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4").model_dump() == {
-        "data": {"dataset": "cifar100", "crop_padding": None, "flip": None, "holdout": 0.0},
+        "data": {
+            **{"dataset": "cifar100", "augmentation": "standard"},
+            **{"crop_padding": None, "flip": None, "holdout": 0.0},
+        },
         "network": {"kind": "wide_resnet", "depth": 28, "width": 10, "members": 2},
         "mixing": {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0},
@@ -117,6 +120,8 @@ def test_the_network_part_of_a_name(network, kind, depth, width, members):
         ("cutmixmo-p2", "patch", 0.2, 2.0, 3.0),
         ("cutmixmo-p5-a4", "patch", 0.5, 4.0, 3.0),
         ("cutmixmo-p5-r1", "patch", 0.5, 2.0, 1.0),
+        ("cowmixmo-p5", "cow", 0.5, 2.0, 3.0),
+        ("cowmixmo-p2-a4-r1", "cow", 0.2, 4.0, 1.0),
     ],
 )
 def test_the_mixing_part_of_a_name(mixing, method, prob, alpha, weight_root):
@@ -126,11 +131,30 @@ def test_the_mixing_part_of_a_name(mixing, method, prob, alpha, weight_root):
 
 
 @pytest.mark.parametrize(
-    ("augmentation", "method"), [("standard", None), ("msdamixup", "mixup"), ("msdacutmix", "cutmix")]
+    ("augmentation", "method", "of_each_image"),
+    [
+        ("standard", None, "standard"),
+        ("msdamixup", "mixup", "standard"),
+        ("msdacutmix", "cutmix", "standard"),
+        ("daaugmix", None, "augmix"),
+    ],
 )
-def test_the_augmentation_part_of_a_name(augmentation, method):
-    found = paper_config(f"exp_cifar100_wrn2810_1net_{augmentation}_bar1").msda
+@pytest.mark.parametrize("start", ["exp_cifar100_wrn2810_1net", "exp_tinyimagenet_res182-2_cutmixmo-p5"])
+def test_the_augmentation_part_of_a_name(start, augmentation, method, of_each_image):
+    config = paper_config(f"{start}_{augmentation}_bar4")
+    assert config.data.augmentation == of_each_image
+    found = config.msda
     assert found is None if method is None else (found.method, found.prob, found.beta) == (method, 0.5, 1.0)
+
+
+@pytest.mark.parametrize("members", [2, 3])
+@pytest.mark.parametrize("mixing", ["mimo", "linearmixmo", "cutmixmo-p5", "cowmixmo-p5"])
+@pytest.mark.parametrize("augmentation", ["standard", "msdamixup", "msdacutmix", "daaugmix"])
+@pytest.mark.parametrize("repetitions", [1, 2, 4])
+def test_every_name_of_the_grammar_is_a_run(members, mixing, augmentation, repetitions):
+    config = paper_config(f"exp_cifar100_wrn2810-{members}_{mixing}_{augmentation}_bar{repetitions}")
+    assert (config.network.members, config.batch.repetitions) == (members, repetitions)
+    assert config.schedule.warmup_steps == 782 * repetitions
 
 
 @pytest.mark.parametrize(
@@ -140,8 +164,10 @@ def test_the_augmentation_part_of_a_name(augmentation, method):
         "exp_cifar100_wrn2810_1net_standard",
         "exp_cifar100_wrn2810_1net_standard_bar1.yaml",
         "exp_imagenet_wrn2810_1net_standard_bar1",
-        "exp_cifar100_wrn2810-2_cowmixmo-p5_standard_bar4",
-        "exp_cifar100_wrn2810_1net_daaugmix_bar1",
+        "exp_cifar100_wrn2810-2_cowmixmo_standard_bar4",
+        "exp_cifar100_wrn2810-2_mowmixmo-p5_standard_bar4",
+        "exp_cifar100_wrn2810_1net_augmix_bar1",
+        "exp_cifar100_wrn2810_1net_msdacutmix_daaugmix_bar1",
         "exp_cifar100_wrn2810-2_1net_standard_bar1",
         "exp_cifar100_wrn2810_mimo_standard_bar1",
         "exp_cifar100_wrn2810-2_mimo_standard_bar3",
@@ -202,7 +228,7 @@ def test_the_module_writes_all_files_again(tmp_path):
 
 
 def test_configs_holds_the_published_the_fashion_mnist_and_the_quickstart_files_and_no_others():
-    assert len(FILES) == 27 + 8 + 1
+    assert len(FILES) == 27 + 12 + 1
     assert {path.parent.name for path in FILES} == {"configs", "fashion_mnist", *PAPER_RUNS.values()}
     assert len({path.stem for path in FILES}) == len(FILES)
 

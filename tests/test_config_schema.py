@@ -260,6 +260,7 @@ def test_every_known_key_can_be_described_in_words():
     ("loc", "words"),
     [
         (("network", "width"), "a whole number from 1 to 32"),
+        (("data", "augmentation"), "standard or augmix"),
         (("data", "crop_padding"), "a whole number from 0 to 64 or null"),
         (("optimizer", "momentum"), "a number at least 0 and below 1"),
         (("mixing", "decay_from"), "a number above 0 and at most 1"),

@@ -327,8 +327,8 @@ MASKS = (
         ),
         (
             "training.dataset_wrapper.da_method",
-            "augmix",
-            "training.dataset_wrapper.da_method: found 'augmix', allowed: null (this program has no AugMix yet)",
+            "autoaugment",
+            "training.dataset_wrapper.da_method: found 'autoaugment', allowed: augmix, or null",
         ),
         (
             "data.dataset",
@@ -506,6 +506,16 @@ def test_any_value_anywhere_is_translated_into_a_valid_configuration_or_told_in_
     else:
         check_config(translation.tree, "old.yaml")
         assert all(note.isprintable() for note in translation.notes)
+
+
+def test_augmix_is_an_augmentation_of_the_data():
+    tree = changed(SINGLE, "training.dataset_wrapper.da_method", "augmix")
+    assert translated(tree).data.augmentation == "augmix"
+    assert translated(SINGLE).data.augmentation == "standard"
+    notes = from_upstream(tree, "old.yaml").notes
+    assert "training.dataset_wrapper.da_method augmix -> data.augmentation" in notes
+    alone = changed(tree, "training.dataset_wrapper.msda", None)
+    assert translated(alone) == paper_config("exp_cifar10_wrn2810_1net_daaugmix_bar1")
 
 
 def test_the_notes_say_what_became_of_what():

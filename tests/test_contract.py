@@ -21,9 +21,11 @@ from mixmo_fast import build
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
+from mixmo_fast.mixing.augmix import draw_augmix
 from mixmo_fast.mixing.plan import draw_step_plan
 from mixmo_fast.training.precision import Precision
 from pipelines.assemble import assemble, normalisation_table
+from pipelines.augmix import apply_by_torch, fixed_point
 from pipelines.catalog import dataset_info
 from pipelines.convert import write_folder
 from pipelines.plans import pack, unpack
@@ -53,6 +55,13 @@ CASES = [
     ("digits", 2, "patch", "cutmix", 2),
     ("digits", 3, "stackvertical", "stackhorizontal", 4),
 ]
+# the same, then workers and the fraction held out
+AUGMIX_CASES = [
+    ("cifar100", 1, None, None, 2, 2, 0.0),
+    ("cifar100", 2, "patch", "cutmix", 4, 2, 0.3),
+    ("tinyimagenet", 2, "linear", "mixup", 1, 1, 0.0),
+    ("digits", 3, "cow", None, 4, 1, 0.0),
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,13 +88,19 @@ def finalisers_complain_here(request):
 
 
 def config_of(
-    name: str, members: int, mixing: str | None, msda: str | None, repetitions: int, holdout: float = 0.0
+    name: str,
+    members: int,
+    mixing: str | None,
+    msda: str | None,
+    repetitions: int,
+    holdout: float = 0.0,
+    augmentation: str = "standard",
 ) -> Config:
     manifold = "null" if mixing is None else f"{{method: {mixing}, prob: {1.0 if mixing == 'linear' else 0.6}}}"
     network = "preact_resnet, depth: 18" if name == "tinyimagenet" else "wide_resnet, depth: 10"
     return parse_config(
         f"""
-data: {{dataset: {name}, holdout: {holdout}}}
+data: {{dataset: {name}, holdout: {holdout}, augmentation: {augmentation}}}
 network: {{kind: {network}, width: 1, members: {members}}}
 mixing: {manifold}
 msda: {f"{{method: {msda}, prob: 0.6}}" if msda else "null"}
@@ -112,13 +127,26 @@ def assert_epochs_are_the_witness(config: Config, dataset: Dataset, options: bui
                 if step < steps or step >= recipe.steps_per_epoch - 2:
                     plan = draw_step_plan(recipe, config.seed, epoch, step)
                     tensors = unpack(pack(plan), plan)
-                    twin = assemble(images, labels, table, tensors, recipe.crop_padding, torch.float32)
+                    shown = images
+                    if recipe.augmix:
+                        shown = augmixed_one_by_one(images, np.unique(plan.index), (config.seed, epoch, step))
+                    twin = assemble(shown, labels, table, tensors, recipe.crop_padding, torch.float32)
                     for field in fields(Batch):
                         found, expected = getattr(batch, field.name), getattr(twin, field.name)
                         assert found.dtype == expected.dtype and torch.equal(found, expected), (epoch, step, field.name)
                     assert batch.images.is_contiguous(memory_format=torch.channels_last)
                 seen += 1
             assert seen == recipe.steps_per_epoch
+
+
+def augmixed_one_by_one(images: torch.Tensor, numbers: np.ndarray, where: tuple[int, int, int]) -> torch.Tensor:
+    """The data set with some of its images as AugMix makes them, one after the other, in plain torch."""
+    seen = images.clone()
+    for number in numbers:
+        one = slice(number, number + 1)
+        transforms = fixed_point(draw_augmix(*where, np.array([number], dtype=np.int32)), *images.shape[1:3])
+        apply_by_torch(images[one], transforms, seen[one])
+    return seen
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
@@ -143,6 +171,15 @@ def test_images_held_out_of_training_are_held_out_by_every_pipeline(data, pipeli
     pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
     config = config_of("cifar100", 2, "patch", "cutmix", 4, holdout=0.3)
     assert_epochs_are_the_witness(config, open_dataset(data, "cifar100"), build.PipelineOptions(pipeline, 1), 99)
+
+
+@pytest.mark.parametrize("case", AUGMIX_CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_every_pipeline_makes_the_same_batches_of_augmixed_images(data, pipeline, case):
+    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
+    *science, workers, holdout = case
+    config, dataset = config_of(*science, holdout, "augmix"), open_dataset(data, case[0])
+    assert_epochs_are_the_witness(config, dataset, build.PipelineOptions(pipeline, workers), 8)
 
 
 @pytest.mark.ffcv

@@ -119,10 +119,12 @@ def test_blocks_of_plans_make_no_difference(dataset):
 
 
 @with_dali
-def test_digits_are_read_as_they_were_converted(digits):
+@pytest.mark.parametrize("augmix", [False, True])
+def test_digits_are_read_as_they_were_converted(digits, augmix):
     dataset = open_dataset(digits, "digits")
     size = (dataset.height, dataset.width)
-    assert_same_epochs(dataset, recipe(images=dataset.train_images, rows=96, image_size=size, map_size=size), 1)
+    changes = {"images": dataset.train_images, "rows": 96, "image_size": size, "map_size": size, "augmix": augmix}
+    assert_same_epochs(dataset, recipe(**changes), 1)
 
 
 @with_dali
@@ -133,9 +135,11 @@ def test_low_precision_batches_are_the_rounded_ones(dataset, dtype):
 
 
 @with_dali
-def test_an_epoch_that_is_given_up_changes_no_other(dataset):
-    with closing(DaliTraining(dataset, recipe(), 5, CPU)) as batches, closing(resident(dataset, recipe())) as expected:
-        for taken in (0, 1, 3, recipe().steps_per_epoch):
+@pytest.mark.parametrize("augmix", [False, True])
+def test_an_epoch_that_is_given_up_changes_no_other(dataset, augmix):
+    a_recipe = recipe(augmix=augmix)
+    with closing(DaliTraining(dataset, a_recipe, 5, CPU)) as batches, closing(resident(dataset, a_recipe)) as expected:
+        for taken in (0, 1, 3, a_recipe.steps_per_epoch):
             held = batches.epoch(2)
             assert len(list(islice(held, taken))) == taken
             for one, other in zip(batches.epoch(1), expected.epoch(1), strict=True):
@@ -154,14 +158,16 @@ def test_an_epoch_is_over_when_another_one_begins(dataset):
 
 
 @with_dali
-def test_closing_ends_all_threads_and_lets_go_of_the_file(dataset):
+@pytest.mark.parametrize("augmix", [False, True])
+def test_closing_ends_all_threads_and_lets_go_of_the_file(dataset, augmix):
     def threads() -> int:
         return len(list(Path("/proc/self/task").iterdir()))
 
-    with closing(DaliTraining(dataset, recipe(), 5, CPU)) as warm:  # libraries start threads of their own once
+    # Libraries start threads of their own once.
+    with closing(DaliTraining(dataset, recipe(augmix=augmix), 5, CPU)) as warm:
         next(warm.epoch(1))
     before = threads()
-    batches = DaliTraining(dataset, recipe(), 5, CPU)
+    batches = DaliTraining(dataset, recipe(augmix=augmix), 5, CPU)
     held = batches.epoch(1)
     next(held)
     assert threads() > before

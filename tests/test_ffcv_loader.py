@@ -112,11 +112,12 @@ def test_neither_workers_nor_the_cache_make_a_difference(dataset, small_pools, c
 
 
 @with_ffcv
+@pytest.mark.parametrize("augmix", [False, True])
 @pytest.mark.parametrize("pool_bytes", [1, 1 << 15, 1 << 30])
-def test_pools_of_one_step_and_of_a_whole_block_make_no_difference(dataset, monkeypatch, pool_bytes):
+def test_pools_of_one_step_and_of_a_whole_block_make_no_difference(dataset, monkeypatch, pool_bytes, augmix):
     # One step each is where FFCV would soonest write into a pool that is still read.
     monkeypatch.setattr(ffcv_loader, "_POOL_BYTES", pool_bytes)
-    a_recipe = recipe(repetitions=4, rows=4)
+    a_recipe = recipe(repetitions=4, rows=4, augmix=augmix)
     assert a_recipe.steps_per_epoch == 60
     assert_same_epochs(dataset, a_recipe, *range(1, 9))
 

@@ -2,7 +2,8 @@
 
 It is written for a person who has a file and wonders what an epoch is, what a member sees, or why the weight decay is
 what it is. Only what is configured is told, and all of it is computed here from the configuration; tests hold every
-number against the code that trains. Mixing is in `explain_mixing.py`, loss to evaluation in `explain_training.py`.
+number against the code that trains. AugMix is in `explain_augmix.py`, mixing in `explain_mixing.py`, loss to evaluation
+in `explain_training.py`.
 
 Symbols in the text: N images, B rows a step, b repetitions, M members, E epochs, e the epoch from 1, K classes.
 """
@@ -10,6 +11,7 @@ Symbols in the text: N images, B rows a step, b repetitions, M members, E epochs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mixmo_fast.config.explain_augmix import describe_augmix
 from mixmo_fast.config.explain_mixing import describe_feature_mixing, describe_input_mixing
 from mixmo_fast.config.explain_training import (
     describe_evaluation,
@@ -92,6 +94,8 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
     found = [("The run", _run(config, facts, channels)), ("An epoch and a step", _epoch_and_step(config, facts))]
     if config.network.members > 1:
         found.append(("What each member sees", _companions(config)))
+    if config.data.augmentation == "augmix":
+        found.append(("AugMix", describe_augmix(config, (facts.height, facts.width))))
     found.append(("Standard augmentation", _augmentation(config, facts)))
     if config.msda is not None:
         found.append(("Mixing of the input images", describe_input_mixing(config, images, image_size, map_size)))

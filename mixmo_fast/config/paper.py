@@ -8,6 +8,7 @@ nothing, so that it is a second witness of which runs there are.
 
 import argparse
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,24 +106,25 @@ PUBLISHED_TOP1: dict[str, tuple[float, ...] | None] = {
 _NAME = re.compile(
     r"exp_(?P<dataset>cifar100|cifar10|tinyimagenet)"
     r"_(?:wrn(?P<depth>\d\d)(?P<factor>\d{1,2})|res18(?P<multiple>\d?))(?:-(?P<members>\d))?"
-    r"_(?P<mixing>1net|mimo|(?:linearmixmo|cutmixmo-p(?P<tenths>\d))(?:-a(?P<alpha>\d))?(?:-r(?P<root>\d))?)"
-    r"_(?:standard|msda(?P<msda>mixup|cutmix))"
+    r"_(?P<mixing>1net|mimo|(?:linearmixmo|(?P<mask>cut|cow)mixmo-p(?P<tenths>\d))(?:-a(?P<alpha>\d))?(?:-r(?P<root>\d))?)"
+    r"_(?:standard|msda(?P<msda>mixup|cutmix)|da(?P<augmentation>augmix))"
     r"_bar(?P<repetitions>\d)"
 )
 _GRAMMAR = (
     "exp_{cifar10|cifar100|tinyimagenet}_{wrn2810|res18|res182|res183}[-members]"
-    "_{1net|mimo|linearmixmo|cutmixmo-pN}[-aN][-rN]_{standard|msdamixup|msdacutmix}_bar{b}"
+    "_{1net|mimo|linearmixmo|cutmixmo-pN|cowmixmo-pN}[-aN][-rN]_{standard|msdamixup|msdacutmix|daaugmix}_bar{b}"
 )
 
 
 def paper_config(name: str) -> Config:
     """The configuration that a run's name stands for, published or not, such as another `p`, `a`, `r` or `bar`.
 
-    `cutmixmo-p5` is patch mixing with probability 0.5, `-a4` alpha 4, `-r1` weight root 1, `wrn2810-2` a WRN-28-10
-    with two members, `res182` a PreActResNet-18 of width 2, `bar4` four repetitions.
+    `cutmixmo-p5` is patch mixing with probability 0.5, `cowmixmo-p5` the same with CowMasks, `-a4` alpha 4, `-r1`
+    weight root 1, `wrn2810-3` a WRN-28-10 with three members, `res182` a PreActResNet-18 of width 2, `daaugmix` AugMix
+    before crop and flip, `bar4` four repetitions.
 
     Raises:
-        ConfigError: a name outside the grammar, or one that this program has no method for (cowmixmo, daaugmix).
+        ConfigError: a name outside the grammar.
     """
     match = _NAME.fullmatch(name)
     if match is None:
@@ -141,7 +143,7 @@ def paper_config(name: str) -> Config:
     else:
         kind, depth, width = "preact_resnet", 18, int(part["multiple"] or 1)
     tree = {
-        "data": {"dataset": part["dataset"]},
+        "data": {"dataset": part["dataset"], "augmentation": part["augmentation"] or "standard"},
         "network": {"kind": kind, "depth": depth, "width": width, "members": members},
         "mixing": _mixing(part),
         "msda": {"method": part["msda"]} if part["msda"] else None,
@@ -164,24 +166,30 @@ def _mixing(part: dict[str, str | None]) -> dict[str, object] | None:
         return {"method": "linear", "alpha": 0.0, "weight_root": 1.0}
     method = {"method": "linear"}
     if part["tenths"] is not None:
-        method = {"method": "patch", "prob": int(part["tenths"]) / 10}
+        method = {"method": {"cut": "patch", "cow": "cow"}[part["mask"]], "prob": int(part["tenths"]) / 10}
     numbers = {"alpha": part["alpha"], "weight_root": part["root"]}
     return method | {key: float(digit) for key, digit in numbers.items() if digit is not None}
 
 
-def render_paper_yaml(name: str) -> str:
-    """The file of a published run: a header with what it is, its published top-1 and its command, then its YAML.
+def render_paper_yaml(name: str, folder: str | None = None) -> str:
+    """The file of a run of the grammar: what it is, its published top-1 and its command as a header, then its YAML.
+
+    Args:
+        name: Of a run, published or not.
+        folder: Where the file will lie, for the command; None: where the published ones are.
 
     Raises:
-        ConfigError: `name` is not in `PAPER_RUNS`.
+        ConfigError: As `paper_config`; without a folder also for a name that is not in `PAPER_RUNS`.
     """
-    if name not in PAPER_RUNS:
-        raise ConfigError(f"{name!r}: no published run, allowed: {', '.join(PAPER_RUNS)}")
+    if folder is None:
+        if name not in PAPER_RUNS:
+            raise ConfigError(f"{name!r}: no published run, allowed: {', '.join(PAPER_RUNS)}")
+        folder = f"configs/{PAPER_RUNS[name]}"
     config = paper_config(name)
-    top1 = PUBLISHED_TOP1[name]
+    top1 = PUBLISHED_TOP1.get(name)
     published = "Published top-1: " + "-".join(f"{x:.2f}" for x in top1) + " %." if top1 else "No published top-1."
     always = {
-        "data": {"dataset"},
+        "data": {"dataset", "augmentation"} if config.data.augmentation != "standard" else {"dataset"},
         "network": True,
         "batch": {"rows", "repetitions"},
         "optimizer": {"lr", "momentum", "nesterov", "weight_decay"},
@@ -189,21 +197,21 @@ def render_paper_yaml(name: str) -> str:
     }
     optional = {section: True for section in ("mixing", "msda") if getattr(config, section) is not None}
     sections = config.model_dump(include=always | optional)
-    return f"# {_title(config)}. {published}\n# mixmo-fast train configs/{PAPER_RUNS[name]}/{name}.yaml\n" + "".join(
+    command = f"mixmo-fast train {shlex.quote(f'{folder}/{name}.yaml')}"
+    return f"# {runrun_title(config)}. {published}\n# {command}\n" + "".join(
         yaml_line(section, values) for section, values in sections.items()
     )
 
 
-def _title(config: Config) -> str:
+def runrun_title(config: Config) -> str:
     """The run in the paper's words: `Cut-MixMo + CutMix, WRN-28-10, CIFAR-100`."""
-    msda = {"mixup": "Mixup", "cutmix": "CutMix"}[config.msda.method] if config.msda else None
-    if config.mixing is None:
-        method = msda or "Vanilla"
-    else:
-        subnetworks = "Cut-MixMo" if config.mixing.method == "patch" else "Linear-MixMo"
-        if config.mixing.alpha == 0:
-            subnetworks = "MIMO"
-        method = f"{subnetworks} + {msda}" if msda else subnetworks
+    augmentations = [{"mixup": "Mixup", "cutmix": "CutMix"}[config.msda.method]] if config.msda else []
+    augmentations += ["AugMix"] if config.data.augmentation == "augmix" else []
+    subnetworks = []
+    if config.mixing is not None:
+        names = {"patch": "Cut-MixMo", "linear": "Linear-MixMo", "cow": "Cow-MixMo"}
+        subnetworks = ["MIMO" if config.mixing.alpha == 0 else names[config.mixing.method]]
+    method = " + ".join([*subnetworks, *augmentations]) or "Vanilla"
     network = config.network
     if network.kind == "wide_resnet":
         body = f"WRN-{network.depth}-{network.width}"

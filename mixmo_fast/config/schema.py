@@ -63,10 +63,12 @@ class _Section(BaseModel):
 
 
 class DataConfig(_Section):
-    """The data set and its standard augmentation."""
+    """The data set and the augmentation of each image."""
 
     dataset: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)
     """Name of the data set: lowercase letters, digits and underscores, a letter first."""
+    augmentation: Literal["standard", "augmix"] = "standard"
+    """Crop and flip only (standard), or AugMix before them (augmix, arXiv 1912.02781)."""
     crop_padding: int | None = Field(default=None, ge=0, le=64)
     """Zeros added to each side before the random crop, in pixels; null: the data set's own."""
     flip: bool | None = None
@@ -238,7 +240,7 @@ class Config(_Section):
     """A run, complete: with the code's version and the data set, it determines every random decision."""
 
     data: DataConfig
-    """The data set and its standard augmentation."""
+    """The data set and the augmentation of each image."""
     network: NetworkConfig
     """The base network and its members."""
     mixing: MixingConfig | None = None

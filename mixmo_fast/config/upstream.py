@@ -73,6 +73,8 @@ def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
             "members": form.num_members,
         },
     }
+    if training.dataset_wrapper.da_method is not None:
+        tree["data"]["augmentation"] = training.dataset_wrapper.da_method
     if mixmo is not None:
         tree["mixing"] = _method(mixmo.mix_method) | {"alpha": mixmo.alpha, "weight_root": mixmo.weight_root}
     if msda is not None:
@@ -119,6 +121,8 @@ def _notes(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]]) -> Iter
     )
     if network.widen_factor is None:
         yield "model_wrapper.network.widen_factor: not given -> network.width 1"
+    if training.dataset_wrapper.da_method is not None:
+        yield f"training.dataset_wrapper.da_method {tree['data']['augmentation']} -> data.augmentation"
     yield from _notes_on_mixing(form, tree)
     yield f"training.batch_size {training.batch_size} -> batch.rows {training.batch_size}: both count the repetitions"
     if loss.l2_reg:

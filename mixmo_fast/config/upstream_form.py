@@ -85,8 +85,8 @@ class _DatasetWrapper(_Form):
     """null, or a section with mix_method, alpha, weight_root"""
     msda: _Msda | None = None
     """null, or a section with mix_method, beta, prob"""
-    da_method: None = None
-    """null (this program has no AugMix yet)"""
+    da_method: Literal["augmix"] | None = None
+    """augmix, or null"""
 
 
 class _BatchSampler(_Form):

@@ -70,6 +70,7 @@ class Recipe:
         msda: None for no input mixing.
         input_repetition: rho, share of a step's rows in which all members see the same image.
         held_out: H, images kept out of training (`mixmo_fast.mixing.holdout`).
+        augmix: Whether AugMix comes before crop and flip (`mixmo_fast.mixing.augmix`); no plan depends on it.
         parts: Into how many equal parts each step's rows are cut, one for each process that trains.
         part: Which of them the plans hold, from 0; they are drawn all the same as a whole.
 
@@ -91,6 +92,7 @@ class Recipe:
     msda: InputMixing | None = None
     input_repetition: float = 0.0
     held_out: int = 0
+    augmix: bool = False
     parts: int = 1
     part: int = 0
 
@@ -118,6 +120,12 @@ class Recipe:
     def trained_images(self) -> int:
         """N - H, images that are trained on."""
         return self.images - self.held_out
+
+    @property
+    def most_images_a_step(self) -> int:
+        """How many distinct images the plan of a step may name, partners included."""
+        partners = self.own_rows * self.members if self.msda else 0
+        return min(self.rows // self.repetitions + partners, self.images)
 
     @property
     def own_rows(self) -> int:
