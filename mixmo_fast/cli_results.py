@@ -22,7 +22,7 @@ from mixmo_fast.cli_options import (
     make_console,
 )
 
-config_app = typer.Typer(name="config", help="Translate and explain configurations.", no_args_is_help=True)
+config_app = typer.Typer(name="config", help="Make, translate and explain configurations.", no_args_is_help=True)
 
 MAY_STAND_ALONE = ("--robustness", "--corruptions")
 """Options of `evaluate` whose value may be left out, and then is `auto`; the parser itself knows no such thing."""
@@ -131,6 +131,24 @@ def _record(record, found, out: Path | None, console) -> None:
         return
     record(found, folder)
     console.print(f"Numbers and pictures are in {folder}")
+
+
+@config_app.command("new")
+def new(
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="A run's name, published or not, such as exp_cifar100_wrn2810-3_cutmixmo-p2_daaugmix_bar2."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the YAML file.")] = Path("configs"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write the configuration that a run's name stands for."""
+    from mixmo_fast.config_command import new_config
+
+    make_console().print(f"wrote {new_config(name, out, force)}")
 
 
 @config_app.command("import")
