@@ -137,9 +137,7 @@ def _record(record, found, out: Path | None, console) -> None:
 def new(
     name: Annotated[
         str,
-        typer.Argument(
-            help="A run's name, published or not, such as exp_cifar100_wrn2810-3_cutmixmo-p2_daaugmix_bar2."
-        ),
+        typer.Argument(help="Of a run, published or not: exp_cifar100_wrn2810-3_cutmixmo-p2_daaugmix_bar2, say."),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the YAML file.")] = Path("configs"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from mixmo_fast import cli
+from mixmo_fast.config.load import load_config
+from mixmo_fast.config.paper import paper_config
 
 ROOT = Path(__file__).parents[1]
 CONFIG = """
@@ -272,3 +274,16 @@ def test_robustness_may_stand_alone(run, place, digits, tmp_path):
         assert_one_line(result, "digits: CIFAR-C is published for cifar10 and cifar100")
     assert_one_line(run("evaluate", place, "--data", digits, "--ood", "digits"), "--ood: digits")
     assert_one_line(run("evaluate", place, "--data", digits, "--calibrate-on", "train-holdout"), "data.holdout=0.1")
+
+
+def test_a_name_becomes_a_configuration_and_nothing_else_is_touched(run, tmp_path):
+    (tmp_path / "kept.txt").write_text("mine")
+    name = "exp_cifar100_wrn2810-3_cutmixmo-p2_daaugmix_bar2"
+    code, out, _ = run("config", "new", name, "-o", tmp_path)
+    assert (code, out.strip()) == (0, f"wrote {tmp_path / name}.yaml")
+    assert load_config(tmp_path / f"{name}.yaml") == paper_config(name)
+    assert_one_line(run("config", "new", name, "-o", tmp_path), f"{name}.yaml", "--force")
+    assert run("config", "new", name, "-o", tmp_path, "--force")[0] == 0
+    assert_one_line(run("config", "new", "exp_cifar100_wrn2810_mimo_standard_bar4", "-o", tmp_path), "1 members")
+    assert_one_line(run("config", "new", "resnet50", "-o", tmp_path), "'resnet50'", "exp_{cifar10|")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.yaml", "kept.txt"]
