@@ -7,7 +7,7 @@ KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv setup-dali setup-browser setup-fashion-mnist clean
+.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ test-ffcv: setup-ffcv ## run the tests that need ffcv
 setup-dali: setup ## install DALI (Linux; about 1 GB)
 	@[ "$$(uname -s)" = Linux ] || { echo "NVIDIA publishes DALI for Linux alone (on Windows: in WSL)" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dali]'
+
+setup-cluster: setup ## install Ray, to reproduce on a cluster
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 
 BROWSERS := chromium-headless-shell chromium chromium-browser google-chrome
 setup-browser: ## install a headless Chromium, for the tests of report pages (Debian)

@@ -26,6 +26,7 @@ from mixmo_fast.cli_options import (
     WorkersOption,
     make_console,
 )
+from mixmo_fast.cli_reproduce import report, reproduce, status
 from mixmo_fast.cli_results import MAY_STAND_ALONE, config_app, evaluate, inspect
 from mixmo_fast.errors import MixmoError
 
@@ -153,6 +154,9 @@ def train(
 
 app.command()(evaluate)
 app.command()(inspect)
+app.command()(reproduce)
+app.command()(report)
+app.command()(status)
 
 
 @app.command()

@@ -29,12 +29,14 @@ MAY_IMPORT = {
     "pipelines": ("mixmo_fast.batch", "mixmo_fast.mixing"),
 }
 COMPOSITION = tuple(
-    f"mixmo_fast/{name}.py"
+    f"mixmo_fast/{name}"
     for name in (
-        *("__main__", "build", "cli", "cli_options", "cli_results", "findings", "machine"),
-        *("evaluation_tables", "run_page", "shifted", "trained"),
-        *("benchmark_command", "config_command", "doctor_command", "evaluate_command", "inspect_command"),
-        *("preview_command", "train_command"),
+        *("__main__.py", "build.py", "cli.py", "cli_options.py", "cli_reproduce.py", "cli_results.py"),
+        *("findings.py", "machine.py"),
+        *("evaluation_tables.py", "reproduce", "run_page.py", "shifted.py", "trained.py"),
+        *("benchmark_command.py", "config_command.py", "doctor_command.py", "evaluate_command.py"),
+        *("inspect_command.py", "preview_command.py", "report_command.py", "reproduce_command.py"),
+        *("status_command.py", "train_command.py"),
     )
 )
 
@@ -79,6 +81,10 @@ def test_every_file_belongs_to_a_layer():
     [
         ("mixmo_fast.cli", ("torch", "numpy", "pydantic", "matplotlib", "numba")),
         ("mixmo_fast.config.load", ("torch", "numpy")),
+        ("mixmo_fast.reproduce_command", ("torch", "matplotlib", "ray")),
+        ("mixmo_fast.reproduce.child", ("torch", "pydantic")),
+        ("mixmo_fast.report_command", ("torch", "matplotlib")),
+        ("mixmo_fast.status_command", ("torch", "matplotlib")),
         ("mixmo_fast.train_command", ("matplotlib", "ffcv", "nvidia.dali", "tensorboard", "sklearn")),
     ],
 )

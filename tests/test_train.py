@@ -9,10 +9,10 @@ import torch
 from lab import CONFIG, ROOT, Lab, assert_same_tensors
 from rich.console import Console
 
-from mixmo_fast.errors import DivergedError
+from mixmo_fast.errors import DivergedError, MixmoError
 from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training.checkpoint import load_checkpoint
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.training.runlog import read_history, write_text
 
 
 def test_the_run_folder_holds_everything(trained):
@@ -143,3 +143,9 @@ def test_a_run_ends_with_its_page(lab):
     lab.train("schedule.epochs=1", "schedule.milestones={}", from_scratch=True)
     assert not page.exists()
     assert not (lab.run / "evaluation.json").exists()
+
+
+def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MixmoError, match=r"file/deep/x.json: cannot write: "):
+        write_text(tmp_path / "file" / "deep" / "x.json", "{}")

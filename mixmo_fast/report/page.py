@@ -59,10 +59,12 @@ class Column:
     Attributes:
         title: Its heading.
         is_number: Whether it is set to the right, and sorted by its cells' `value`.
+        is_name: Whether its cells stay on one line each, as names that hyphens would break do.
     """
 
     title: str
     is_number: bool = False
+    is_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,13 @@ class Cell:
         text: Plain text.
         value: What it is sorted by in a column of numbers; None stays last.
         link: Where it leads, relative to the page.
+        marks: Set off behind the text, each in a frame of its own: what a reader must not overlook.
     """
 
     text: str
     value: float | None = None
     link: str | None = None
+    marks: tuple[str, ...] = ()
 
 
 def document(title: str, lead: Sequence[str], sections: Sequence[Section]) -> str:
@@ -161,7 +165,7 @@ def table(caption: str, heads: Sequence[Column], rows: Sequence[Sequence[Cell]],
     if any(len(row) != len(heads) for row in rows):
         raise ValueError(f"a row without a cell for each of {len(heads)} columns")
     kind = ' class="sortable"' if sortable else ""
-    top = "".join(f'<th scope="col"{_number(one)}>{escape(one.title)}</th>' for one in heads)
+    top = "".join(f'<th scope="col"{_kind(one)}>{escape(one.title)}</th>' for one in heads)
     body = ["<tr>" + "".join(map(_cell, row, heads, range(len(row)))) + "</tr>" for row in rows]
     return Html(
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}">\n<table{kind}>\n'
@@ -220,11 +224,12 @@ def _cell(cell: Cell, column: Column, place: int) -> str:
     text = escape(cell.text)
     if cell.link is not None:
         text = f'<a href="{quote(cell.link)}">{text}</a>'
-    return f"<{tag}{scope}{_number(column)}{order}>{text}</{tag}>"
+    text += "".join(f' <span class="mark">{escape(mark)}</span>' for mark in cell.marks)
+    return f"<{tag}{scope}{_kind(column)}{order}>{text}</{tag}>"
 
 
-def _number(column: Column) -> str:
-    return ' class="number"' if column.is_number else ""
+def _kind(column: Column) -> str:
+    return ' class="number"' if column.is_number else ' class="name"' if column.is_name else ""
 
 
 def _data_url(kind: str, content: bytes) -> str:

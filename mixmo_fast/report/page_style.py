@@ -9,7 +9,7 @@ from mixmo_fast.report.colours import DARK, LIGHT, Theme
 def _variables(theme: Theme) -> str:
     return (
         f"--paper: {theme.paper}; --surface: {theme.surface}; --text: {theme.text}; --quiet: {theme.quiet}; "
-        f"--line: {theme.line}; --accent: {theme.accent};"
+        f"--line: {theme.line}; --accent: {theme.accent}; --second: {theme.second};"
     )
 
 
@@ -73,7 +73,12 @@ th, td {{ padding: 0.35rem 1.25rem 0.35rem 0; border-bottom: 1px solid var(--lin
 th {{ font-weight: 500; }}
 thead th {{ color: var(--quiet); vertical-align: bottom; white-space: nowrap; }}
 .number {{ text-align: right; white-space: nowrap; }}
+.name {{ white-space: nowrap; }}
 :is(th, td):last-child {{ padding-right: 0; }}
+.mark {{
+  display: inline-block; margin: 0.1rem 0; padding: 0 0.45em; border: 1px solid var(--second); border-radius: 0.35em;
+  color: var(--text); font-size: 0.8rem; font-weight: 500; line-height: 1.5; white-space: nowrap;
+}}
 th button {{ all: unset; cursor: pointer; }}
 th button:focus-visible {{ outline: 2px solid var(--accent); outline-offset: 2px; }}
 th button::after {{ content: "\\2195"; display: inline-block; width: 1em; text-align: right; opacity: 0.5; }}

@@ -31,13 +31,13 @@ _CALIBRATED_ON = {
 
 def curves(run: RunFiles) -> tuple[Html, ...]:
     """Loss, accuracy, learning rate."""
-    return _beside(_figures(learning_curves(run.history)))
+    return _beside(drawn(learning_curves(run.history)))
 
 
 def members(run: RunFiles) -> tuple[Html, ...]:
     """How the members differ, and what each further one adds."""
     used = run.inspection.top1_by_members if run.inspection else ()
-    return _beside(_figures([*member_plots(run), members_at_inference(used)]))
+    return _beside(drawn([*member_plots(run), members_at_inference(used)]))
 
 
 def calibration(run: RunFiles) -> tuple[Html, ...]:
@@ -45,7 +45,7 @@ def calibration(run: RunFiles) -> tuple[Html, ...]:
     found = run.evaluation
     if found is None:
         return ()
-    parts = _beside(_figures(reliability_plots(found)))
+    parts = _beside(drawn(reliability_plots(found)))
     scaling = found.temperature_scaling
     if scaling is None:
         return parts
@@ -73,7 +73,7 @@ def confusion(run: RunFiles) -> tuple[Html, ...]:
     by_class = _each_class(counts, classes)
     if len(counts) > _CLASSES_SHOWN:
         by_class = folded(f"Each of {len(counts)} classes", by_class)
-    return (*_beside([*_figures([plot]), *_frequent_errors(counts, classes)]), by_class)
+    return (*_beside([*drawn([plot]), *_frequent_errors(counts, classes)]), by_class)
 
 
 def _frequent_errors(counts: np.ndarray, classes: tuple[str, ...]) -> list[Html]:
@@ -123,7 +123,7 @@ def selective(run: RunFiles) -> tuple[Html, ...]:
     rows.append(("AURC, mean error over all coverages", decimal(found.aurc, 5)))
     cells = [[Cell(name), Cell(value)] for name, value in rows]
     numbers = table("Selective prediction", [Column("What"), Column("Value", True)], cells)
-    return _beside([*_figures([risk_coverage(found)]), numbers])
+    return _beside([*drawn([risk_coverage(found)]), numbers])
 
 
 def corruptions(run: RunFiles) -> tuple[Html, ...]:
@@ -150,7 +150,7 @@ def corruptions(run: RunFiles) -> tuple[Html, ...]:
     ]
     numbers = table("Top-1 by severity", heads, rows, sortable=True)
     words = stack([paragraph(text), folded("The same as a table", numbers)])
-    return _beside([*_figures([robustness(found)]), words])
+    return _beside([*drawn([robustness(found)]), words])
 
 
 def out_of_distribution(run: RunFiles) -> tuple[Html, ...]:
@@ -173,7 +173,7 @@ def out_of_distribution(run: RunFiles) -> tuple[Html, ...]:
     ]
     text = "Images of data sets that the network was not trained for, told from its test images by its own outputs."
     numbers = table("Each score", heads, rows, sortable=True)
-    return (*_beside([*_figures([plot]), paragraph(text)]), numbers)
+    return (*_beside([*drawn([plot]), paragraph(text)]), numbers)
 
 
 def inside(run: RunFiles) -> tuple[Html, ...]:
@@ -184,7 +184,7 @@ def inside(run: RunFiles) -> tuple[Html, ...]:
     plots = [encoder_norms(found.encoder_l1)]
     if active := found.active_filters:
         plots += [active_filters(active), active_filters_by_layer(active)]
-    return _beside(_figures(plots))
+    return _beside(drawn(plots))
 
 
 def first_batch(run: RunFiles) -> tuple[Html, ...]:
@@ -198,7 +198,7 @@ def first_batch(run: RunFiles) -> tuple[Html, ...]:
     return (picture(run.first_batch, size_of_png(run.first_batch), alt, caption),)
 
 
-def _figures(plots: Sequence[Plot | None]) -> list[Html]:
+def drawn(plots: Sequence[Plot | None]) -> list[Html]:
     """The plots that there are, each in both themes."""
     return [
         figure(

@@ -1,0 +1,127 @@
+"""The engine of one machine: a child process for each run, one on each GPU or as many as asked for on a CPU.
+
+A child that crashes takes nothing with it: the run goes on from its last checkpoint in a new one. The parent is one
+loop in one thread, because the kernel ends children with the thread that started them.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+
+from mixmo_fast.cores import available_cores
+from mixmo_fast.reproduce.backlog import Backlog
+from mixmo_fast.reproduce.child import arguments_of
+from mixmo_fast.reproduce.jobs import Ended, Launch, Notify, Outcome, last_line, stopped_by_signals
+from mixmo_fast.reproduce.plan import LOG, PlannedRun
+
+_LOOK_EVERY = 0.1
+_GRACE = 10.0  # seconds for children to end by themselves
+
+Child = tuple[PlannedRun, subprocess.Popen]
+
+
+def run_local(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tuple[Outcome, ...]:
+    """Trains all runs on this machine; call it in the main thread.
+
+    Args:
+        runs: Whose configurations are written below `launch.out`.
+        launch: `launch.workers` children run at the same time.
+        notify: Told in one line of what happens.
+
+    Returns:
+        What became of each run, in their order.
+
+    Raises:
+        KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, after all children have ended.
+    """
+    backlog = Backlog(runs, launch, notify)
+    free = list(range(launch.workers or 1))
+    running: dict[int, Child] = {}
+    with stopped_by_signals():
+        try:
+            while backlog.unfinished:
+                while free and (run := backlog.take()) is not None:
+                    slot = free.pop(0)
+                    running[slot] = run, _start(run, slot, launch)
+                for slot, (run, child) in list(running.items()):
+                    if child.poll() is not None:
+                        del running[slot]
+                        free.append(slot)
+                        _signal(child, signal.SIGKILL)  # what a child that was killed left behind
+                        _settle(backlog, run, child.returncode, launch)
+                if running or backlog.unfinished:
+                    time.sleep(_LOOK_EVERY)
+        finally:
+            _stop([child for _, child in running.values()])
+    return backlog.outcomes()
+
+
+def _start(run: PlannedRun, slot: int, launch: Launch) -> subprocess.Popen:
+    folder = run.folder(launch.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    command = arguments_of(run.config_path(launch.out), folder, launch.data, launch.device, launch.pipeline)
+    with (folder / LOG).open("a", encoding="utf-8") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=child_environment(os.environ, slot, launch),
+            start_new_session=True,  # Ctrl-C reaches the parent alone, and a child's own children are in its group
+        )
+
+
+def child_environment(environment: dict[str, str] | os._Environ, slot: int, launch: Launch) -> dict[str, str]:
+    """What a child's environment is: its own GPU, or its share of the cores.
+
+    Args:
+        environment: The parent's; where it names visible devices, or a number of threads, these are what is shared.
+        slot: Number of the worker, from 0.
+        launch: Its device and workers.
+    """
+    changed = dict(environment)
+    if launch.device == "cuda":
+        visible = environment.get("CUDA_VISIBLE_DEVICES", "")
+        devices = [name.strip() for name in visible.split(",") if name.strip()]
+        changed["CUDA_VISIBLE_DEVICES"] = devices[slot] if devices else str(slot)
+    elif (launch.workers or 1) > 1:
+        changed.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // launch.workers)))
+    return changed
+
+
+def _settle(backlog: Backlog, run: PlannedRun, code: int, launch: Launch) -> None:
+    """Tells the backlog how a child ended."""
+    line = last_line(run.folder(launch.out) / LOG)
+    if code == Ended.COMPLETE:
+        backlog.complete(run)
+    elif code == Ended.MENDABLE:
+        backlog.failed(run, line)
+    elif code == Ended.HELD:
+        backlog.held(run, "another process")
+    elif code < 0:
+        with contextlib.suppress(ValueError):  # a real-time signal has no name
+            line = f"killed by {signal.Signals(-code).name}"
+        backlog.crashed(run, line if line.startswith("killed") else f"killed by signal {-code}")
+    else:
+        backlog.crashed(run, f"exit code {code}: {line}")
+
+
+def _signal(child: subprocess.Popen, number: signal.Signals) -> None:
+    """To a child and to all that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+def _stop(children: Sequence[subprocess.Popen]) -> None:
+    """Ends children; a checkpoint is written whole or not at all, so nothing is lost but the epoch they were in."""
+    for child in children:
+        _signal(child, signal.SIGTERM)
+    until = time.monotonic() + _GRACE
+    for child in children:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=max(0.0, until - time.monotonic()))
+        _signal(child, signal.SIGKILL)
+        child.wait()

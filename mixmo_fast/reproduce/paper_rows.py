@@ -1,0 +1,107 @@
+"""Where a configuration stands in the paper's tables, and how it differs from what its name says.
+
+Values and words only; there are no arrays here.
+"""
+
+import json
+
+from mixmo_fast.config.paper import PUBLISHED_TOP1, paper_config
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import ConfigError
+from mixmo_fast.reproduce.targets import FASHION_RUNS, fashion_config
+from pipelines.catalog import DATASETS
+
+# What a run computes, but for its seed; with another schedule it is comparable, and said to be shorter.
+_COMPARABLE = ("data", "network", "mixing", "msda", "batch", "optimizer")
+_SETTINGS = (*_COMPARABLE, "schedule")
+_TABLES = ("cifar100", "cifar10", "tinyimagenet", "fashion_mnist")  # in the paper's order, then others
+_TITLES = {"cifar100": "CIFAR-100", "tinyimagenet": "Tiny ImageNet-200"}  # the paper's words, where they differ
+_METHODS = ("MIMO", "Linear-MixMo", "Cut-MixMo")
+_MSDA = {"mixup": "Mixup", "cutmix": "CutMix"}
+
+
+def config_of_name(name: str) -> Config | None:
+    """What a name stands for, in the paper's grammar or among the runs on Fashion-MNIST; None for other names."""
+    try:
+        return fashion_config(name) if name in FASHION_RUNS else paper_config(name)
+    except ConfigError:
+        return None
+
+
+def full_length(name: str, config: Config) -> tuple[int, tuple[float, ...] | None]:
+    """Epochs of the whole schedule, and the published top-1 in percent; its own and None where nothing is comparable.
+
+    Args:
+        name: The configuration's.
+        config: What was trained under that name.
+    """
+    original = config_of_name(name)
+    if original is None or any(getattr(config, part) != getattr(original, part) for part in _COMPARABLE):
+        return config.schedule.epochs, None
+    return original.schedule.epochs, PUBLISHED_TOP1.get(name)
+
+
+def settings_of(config: Config) -> str:
+    """All that decides what a run computes, but its seed."""
+    return json.dumps(config.model_dump(mode="json", include=set(_SETTINGS)), sort_keys=True)
+
+
+def changes(reference: Config, config: Config, but: tuple[str, ...]) -> tuple[str, ...]:
+    """Settings with other values, `network.width: 10 -> 1` each, save those whose key begins with one of `but`."""
+    old, new = (_flat(one.model_dump(mode="json", include=set(_SETTINGS))) for one in (reference, config))
+    keys = [key for key in dict.fromkeys((*old, *new)) if not key.startswith(but)]
+    return tuple(f"{key}: {_word(old, key)} -> {_word(new, key)}" for key in keys if old.get(key) != new.get(key))
+
+
+def table_of(config: Config) -> str:
+    """The title of the table that a configuration belongs to, in the paper's words."""
+    name, network = config.data.dataset, config.network
+    title = _TITLES.get(name) or (DATASETS[name].title if name in DATASETS else name)
+    if network.kind == "wide_resnet":
+        return f"{title} with WideResNet-{network.depth}-{network.width}"
+    return f"{title} with PreActResNet-{network.depth}-width"
+
+
+def method_of(config: Config) -> str | None:
+    """The subnetwork method, in the paper's words; None for a single network."""
+    mixing = config.mixing
+    if mixing is None:
+        return None
+    if mixing.method == "linear":
+        return "MIMO" if mixing.alpha == 0 else "Linear-MixMo"
+    return "Cut-MixMo" if mixing.method == "patch" else f"{mixing.method.capitalize()}-MixMo"
+
+
+def msda_of(config: Config) -> str | None:
+    """The mixed sample data augmentation, in the paper's words; None for none."""
+    return _MSDA.get(config.msda.method, config.msda.method.capitalize()) if config.msda else None
+
+
+def order_of(name: str, config: Config) -> tuple:
+    """Where a row stands: as in the paper's tables, then by name."""
+    dataset, network, method = config.data.dataset, config.network, method_of(config)
+    augmentation = msda_of(config)
+    return (
+        _TABLES.index(dataset) if dataset in _TABLES else len(_TABLES),
+        *(dataset, network.kind, network.depth, network.width),
+        *(method is not None, _rank(augmentation, tuple(_MSDA.values())), _rank(method, _METHODS)),
+        *(network.members, name, config.schedule.epochs, settings_of(config)),
+    )
+
+
+def _rank(word: str | None, words: tuple[str, ...]) -> int:
+    """Nothing first, then the words in their order, then others."""
+    return 0 if word is None else 1 + (words.index(word) if word in words else len(words))
+
+
+def _flat(settings: dict) -> dict[str, object]:
+    """`network.width: 10` and so on; a section that is off is its name alone, as null."""
+    flat: dict[str, object] = {}
+    for section, values in settings.items():
+        if values is not None:
+            flat |= {f"{section}.{key}": value for key, value in values.items()}
+    return flat
+
+
+def _word(settings: dict[str, object], key: str) -> str:
+    return json.dumps(settings[key]) if key in settings else "none"

@@ -1,0 +1,56 @@
+"""`mixmo-fast status`: how far all runs are, from any shell that sees their folders."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+
+from mixmo_fast.reproduce.found import find_runs
+from mixmo_fast.reproduce.run_state import RunState
+from mixmo_fast.reproduce.tables import error_lines, states_table, totals_line
+from mixmo_fast.reproduce.watch import SECONDS_BETWEEN_LOOKS, States, screen
+
+
+@dataclass(frozen=True)
+class StatusOptions:
+    """What `mixmo-fast status` was asked for.
+
+    Attributes:
+        runs: A reproduction, a run folder, or a folder of them at any depth.
+        watch: Whether to show it anew every couple of seconds until all runs have ended, or Ctrl-C is pressed.
+    """
+
+    runs: Path
+    watch: bool = False
+
+
+def show_status(options: StatusOptions, console: Console) -> tuple[RunState, ...]:
+    """Prints the table of all runs, what failed, and the totals; watches them where that is asked for.
+
+    Watching needs a terminal; without one the table is printed once.
+
+    Returns:
+        The states that were shown last.
+
+    Raises:
+        MixmoError: When there are no runs, or a plan or a configuration cannot be read.
+    """
+    states = States([(run.folder, run.planned) for run in find_runs([options.runs])])
+    found = states.read()
+    if options.watch and console.is_terminal:
+        with Live(console=console, auto_refresh=False, transient=True) as live:
+            try:
+                while True:
+                    live.update(screen(found, states.work, console.height), refresh=True)
+                    if all(state.status in ("complete", "failed") for state in found):
+                        break
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    found = states.read()
+            except KeyboardInterrupt:
+                pass  # the way to stop watching
+    console.print(states_table(found), soft_wrap=False)
+    for line in (*error_lines(found), totals_line(found, states.work)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    return tuple(found)

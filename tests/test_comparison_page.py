@@ -1,0 +1,260 @@
+"""The page over many runs: true to the results, marked where they are no reproduction, and as a browser shows it."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from browser import DESK, PHONE, Browser, find_browser
+from sample_reproduction import CPU, begin, fail, finish, finish_planned, full_sample, reproduction, row_of
+from test_report import SHAPE, Outline, as_css
+
+from mixmo_fast.report.colours import DARK, LIGHT
+from mixmo_fast.report.compared import Results
+from mixmo_fast.report.comparison import comparison_page
+from mixmo_fast.report.comparison_figures import (
+    against_cost,
+    against_diversity,
+    beside_published,
+    curves_of,
+    labels_of,
+)
+from mixmo_fast.report.drawing import as_svg
+from mixmo_fast.report.page_style import SCRIPT
+from mixmo_fast.reproduce.results import collect, write_results
+
+COMMAND = "mixmo-fast report runs/reproduce"
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    """A shortened reproduction of CIFAR-10's and Tiny ImageNet's tables, with runs in every state, and its page."""
+    out = tmp_path_factory.mktemp("sample") / "re produce"
+    plan = full_sample(out, ("cifar10", "tiny"), scale=0.02)
+    (plan.runs[0].folder(out) / "report.html").write_text("its own")
+    write_results(collect([out], out), out, COMMAND)
+    return out
+
+
+@pytest.fixture(scope="module")
+def results(sample) -> Results:
+    return collect([sample], sample)
+
+
+@pytest.fixture(scope="module")
+def page(sample) -> Outline:
+    return Outline((sample / "report.html").read_text())
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    """They take seconds to draw."""
+    monkeypatch.setattr("mixmo_fast.report.run_sections.as_svg", lambda plot, theme: "<svg/>")
+
+
+def table_of(results: Results, title: str):
+    return dict(results.tables)[title]
+
+
+CIFAR, TINY = "CIFAR-10 with WideResNet-28-10", "Tiny ImageNet-200 with PreActResNet-18-width"
+
+
+# What is on it
+
+
+def test_it_has_the_papers_tables_all_runs_and_how_to_write_it_anew(page):
+    sections = ["Overview", CIFAR, TINY, "Each run", "Failed", "How to write this page anew"]
+    assert [text for text in page.text if text in sections][: len(sections)] == sections  # the contents
+    assert COMMAND in page.text
+    for path in ("results.json", "results.md"):
+        assert any(path in text for text in page.text)
+    rows = len(page.all("tr"))
+    assert rows == (1 + 8) + (1 + 11) + (1 + 19 * 3)
+
+
+def test_numbers_on_the_page_are_those_of_the_results(results, page):
+    for row in results.configurations:
+        if row.best_on_test:
+            assert f"{100 * row.best_on_test.mean:.2f} ± {100 * row.best_on_test.std:.2f} %" in page.text
+        for seed in row.complete:
+            assert f"{100 * seed.best_on_test:.2f} %" in page.text and f"{seed.nll:.4f}" in page.text
+
+
+def test_shortened_incomplete_and_failed_rows_carry_marks(sample, page):
+    text = (sample / "report.html").read_text()
+    marks = re.findall(r'<span class="mark">(.*?)</span>', text)
+    assert marks.count("6 of 300 epochs") == 8 and marks.count("24 of 1200 epochs") == 11
+    assert marks.count("2 of 3 seeds") == 3  # failed, stopped and waiting, one each
+    for status in ("failed", "stopped", "waiting"):
+        assert marks.count(f"1 {status}") == marks.count(status) == 1
+    assert any("no reproduction" in line for line in page.text)
+    assert any("training diverged" in line for line in page.text)
+
+
+def test_a_whole_and_complete_reproduction_has_no_marks(tmp_path, no_figures):
+    plan = reproduction(tmp_path, ("cifar10",), seeds=(1,), scale=1.0)
+    for run in plan.runs:
+        finish(run.folder(tmp_path), run.config, [row_of(300, run.published[0] / 100, run.members)])
+    text = comparison_page(collect([tmp_path], tmp_path), tmp_path, COMMAND)
+    assert 'class="mark"' not in text
+    assert "8 inside the published range, 0 above it, 0 below it." in text
+    assert ">8 of 8<" in text
+
+
+def test_a_run_is_linked_exactly_where_it_has_a_page_of_its_own(sample, results, page):
+    links = [one["href"] for one in page.all("a") if not one["href"].startswith("#")]
+    first = next(row for row in results.configurations if row.name == "exp_cifar10_wrn2810_1net_standard_bar1")
+    assert links == [f"{first.seeds[0].folder}/report.html"]
+    assert (sample / links[0]).read_text() == "its own"
+
+
+def test_a_link_leads_there_from_another_folder_too(sample, tmp_path, no_figures):
+    found = Outline(comparison_page(collect([sample], tmp_path), tmp_path, COMMAND))
+    (link,) = [one["href"] for one in found.all("a") if not one["href"].startswith("#")]
+    assert "re%20produce" in link
+    assert (tmp_path / link.replace("%20", " ")).resolve().read_text() == "its own"
+
+
+def test_the_page_is_the_same_bytes_and_needs_nothing_else(sample, results, page):
+    text = (sample / "report.html").read_text()
+    assert comparison_page(collect([sample], sample), sample, COMMAND) == text
+    assert text.count("<script") == 1 and f"<script>{SCRIPT}</script>" in text
+    assert not re.search(r"@import|url\(|https?://", text)
+    assert len(text) < 4_000_000
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_figure_says_in_numbers_what_it_shows(page):
+    images = page.all("img")
+    assert len(images) == 2 * 3 + 8 + 11
+    for image in images:
+        assert re.search(r"\d", image["alt"]) and not re.search(r"nan|None", image["alt"])
+
+
+def test_a_reproduction_that_has_not_begun_has_a_page_without_figures(tmp_path):
+    reproduction(tmp_path, ("cifar10",))
+    found = Outline(comparison_page(collect([tmp_path], tmp_path), tmp_path, COMMAND))
+    assert found.all("img") == []
+    assert any(
+        text.startswith("0 of 24 runs of 8 configurations are complete. Of the others 24 waiting.")
+        for text in found.text
+    )
+
+
+def test_names_and_errors_are_text_and_never_markup(tmp_path):
+    plan = reproduction(tmp_path, ("cifar10",), seeds=(1,))
+    fail(plan.runs[0].folder(tmp_path), "<script>alert(1)</script>")
+    found = Outline(comparison_page(collect([tmp_path], tmp_path), tmp_path, "mixmo-fast report '<b>'"))
+    assert len(found.all("script")) == 1 and found.all("b") == []
+    assert f"{plan.runs[0].name}, seed 1: <script>alert(1)</script>" in found.text
+
+
+# Figures
+
+
+def test_the_mean_curve_is_over_complete_seeds_and_members_have_their_own(tmp_path, monkeypatch):
+    plan = reproduction(tmp_path, ("cifar10",), (1, 2, 3), 0.01)
+    mimo = [run for run in plan.runs if "mimo" in run.name]
+    for run, shift in zip(mimo[:2], (0.0, 0.1), strict=True):
+        rows = [row_of(epoch, 0.5 + shift + epoch / 100, 2) for epoch in (1, 2, 3)]
+        finish(run.folder(tmp_path), run.config, rows)
+    begin(mimo[2].folder(tmp_path), mimo[2].config, [row_of(1, 0.99, 2)])
+    row = next(one for one in collect([tmp_path], tmp_path).configurations if "mimo" in one.name)
+    lines = lines_of(curves_of(row, "MIMO"))
+    assert lines["ensemble"] == pytest.approx([0.56, 0.57, 0.58])
+    assert lines["member 0"] == pytest.approx([0.54, 0.55, 0.56])
+    assert lines["member 1"] == pytest.approx([0.535, 0.545, 0.555])
+    assert lines["each seed"] == pytest.approx([0.51, 0.52, 0.53])
+
+
+def lines_of(plot) -> dict[str, list[float]]:
+    """Label -> heights of each labelled line of a figure."""
+    from matplotlib.figure import Figure
+
+    from mixmo_fast.report.drawing import themed
+
+    with themed(LIGHT):
+        axes = Figure().add_subplot()
+        plot.draw(axes, LIGHT)
+        return {line.get_label(): list(line.get_ydata()) for line in axes.lines if line.get_label()[0] != "_"}
+
+
+def test_cost_is_time_on_one_kind_of_device_and_work_on_several(tmp_path):
+    plan = reproduction(tmp_path, ("cifar10",), (1,), 0.01)
+    for run in plan.runs:
+        finish_planned(tmp_path, run, 0.9)
+    rows = collect([tmp_path], tmp_path).configurations
+    plot = against_cost(rows, True)
+    assert plot.title == "Top-1 against cost" and "Vanilla 90.00 % at 0.03 hours" in plot.finding
+    last = plan.runs[-1]
+    finish(last.folder(tmp_path), last.config, [row_of(epoch, 0.9, 2) for epoch in (1, 2, 3)], device=CPU)
+    plot = against_cost(collect([tmp_path], tmp_path).configurations, False)
+    assert plot.title == "Top-1 against work" and f"{float(plan.runs[0].flop):.2g} FLOP" in plot.finding
+
+
+def test_figures_without_numbers_are_left_out(tmp_path, results):
+    reproduction(tmp_path, ("cifar10",))
+    rows = collect([tmp_path], tmp_path).configurations
+    assert beside_published(rows) is against_cost(rows, True) is against_diversity(rows) is None
+    assert curves_of(rows[0], "Vanilla") is None
+    singles = [row for row in table_of(results, CIFAR) if row.members == 1]
+    assert against_diversity(singles) is None
+
+
+def test_rows_of_one_method_are_told_apart_by_name_and_then_by_their_marks(results):
+    rows = table_of(results, CIFAR)
+    assert labels_of(rows)[:4] == ["Vanilla", "Mixup", "CutMix", "MIMO"]
+    same = [rows[0], rows[0].model_copy(update={"name": "mine"})]
+    assert labels_of(same) == [rows[0].name, "mine"]
+    longer = rows[0].model_copy(update={"epochs": 300})
+    assert labels_of([rows[0], longer]) == [f"{rows[0].name} (6 of 300 epochs)", f"{rows[0].name} (whole)"]
+    assert labels_of(table_of(results, TINY))[:2] == ["Vanilla, width 1", "Mixup, width 1"]
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+def test_a_figure_is_drawn_in_the_colours_of_its_theme_and_the_same_each_time(results, theme):
+    plot = beside_published(table_of(results, CIFAR))
+    svg = as_svg(plot, theme)
+    assert theme.second in svg and theme.accent in svg
+    assert as_svg(plot, theme) == svg
+    assert "no reproduction" in plot.note
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Browser:
+    program = find_browser()
+    if program is None:
+        pytest.skip("no Chromium is installed")
+    return Browser(program, tmp_path_factory.mktemp("browser"))
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("size", "dark"), [(PHONE, False), (DESK, True)], ids=["phone-light", "desk-dark"])
+def test_the_page_fits_its_window_and_shows_all_images(browser, sample, size, dark):
+    found, console = browser.measure(sample / "report.html", SHAPE, size, dark)
+    assert console == []
+    assert found["page"] <= size[0] == found["width"]
+    assert found["outside"] == [] and found["fetched"] == []
+    assert found["paper"] == as_css((DARK if dark else LIGHT).paper)
+    assert all(complete and natural > 0 and shown > 250 for complete, natural, shown in found["images"])
+    assert set(found["dark"]) == {dark}
+
+
+@pytest.mark.browser
+def test_a_click_sorts_the_papers_table_by_our_accuracy(browser, sample):
+    script = """
+    const table = document.querySelector("table.sortable");
+    const place = [...table.querySelectorAll("thead th")].findIndex(head => head.textContent.includes("best on test"));
+    table.querySelectorAll("thead button")[place].click();
+    return [...table.tBodies[0].rows].map(row => [row.cells[place].textContent, row.lastElementChild.textContent]);
+    """
+    found, console = browser.measure(sample / "report.html", script)
+    rows = json.loads((sample / "results.json").read_text())["configurations"]
+    expected = sorted((row for row in rows if row["table"] == CIFAR), key=lambda row: -row["best_on_test"]["mean"])
+    assert console == []
+    assert [name for _, name in found] == [row["name"] for row in expected]
+    assert [text.split()[0] for text, _ in found] == [f"{100 * row['best_on_test']['mean']:.2f}" for row in expected]
