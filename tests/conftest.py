@@ -9,6 +9,7 @@ import torch
 from fashion import FOLDER
 from lab import Lab
 
+from mixmo_fast.reproduce.jobs import Launch
 from pipelines.convert import convert
 
 
@@ -37,6 +38,12 @@ def trained(tmp_path_factory, digits) -> Lab:
     place = Lab(tmp_path_factory.mktemp("trained"), digits)
     place.train()
     return place
+
+
+@pytest.fixture
+def launch(tmp_path, digits) -> Launch:
+    """How a reproduction of tiny runs is launched."""
+    return Launch(tmp_path / "out", digits, "cpu", 2, pause=0.05)
 
 
 @pytest.fixture

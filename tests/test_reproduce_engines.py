@@ -1,162 +1,30 @@
-"""Runs survive whatever happens to their workers: each ends once, with what an undisturbed run gives, and no process
-is left behind.
-
-Children that only pretend to train show what the local engine does with each way to end; real ones are killed at
-random, under both engines.
+"""What the engines do with each way in which a worker can end, shown by children that only pretend to train; and the
+command as a whole.
 """
 
-import fcntl
 import io
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
 import time
-from errno import ENOLCK
 from pathlib import Path
 
 import pytest
 import torch
 from lab import ROOT, repeatable
 from rich.console import Console
+from runs_lab import TINY, gone, planned, undisturbed
 
 from mixmo_fast.errors import DeviceError, MixmoError
 from mixmo_fast.reproduce import backlog, cluster, jobs, local
 from mixmo_fast.reproduce.jobs import Launch, Outcome, is_complete
-from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun, plan_reproduction, read_plan, write_plan
+from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun, plan_reproduction, read_plan
 from mixmo_fast.reproduce_command import ReproduceOptions, reproduce
-from mixmo_fast.train_command import TrainOptions, train_run
-from mixmo_fast.training.lock import RunHeldError, hold, lock_owner
+from mixmo_fast.training.lock import hold
 from mixmo_fast.training.runlog import read_history
-
-TINY = """
-data: {dataset: digits, holdout: 0.8}
-network: {kind: wide_resnet, depth: 10, width: 1, members: 2}
-mixing: {method: linear}
-batch: {rows: 64, repetitions: 1}
-optimizer: {lr: 0.05, weight_decay: 0.0006}
-schedule: {epochs: 1, warmup_steps: 2}
-step: {precision: fp32}
-"""
-
-
-@pytest.fixture
-def launch(tmp_path, digits) -> Launch:
-    return Launch(tmp_path / "out", digits, "cpu", 2, pause=0.05)
-
-
-def planned(launch: Launch, seeds: int, text: str = TINY) -> tuple[PlannedRun, ...]:
-    """A plan of tiny runs, written as `reproduce` does."""
-    path = launch.out.parent / "tiny.yaml"
-    path.write_text(text)
-    plan = plan_reproduction([str(path)], range(1, seeds + 1))
-    write_plan(plan, launch.out)
-    return plan.runs
-
-
-def undisturbed(run: PlannedRun, launch: Launch, folder: Path) -> list[dict]:
-    """The metrics of the same run, trained here in one go; with one thread, as the engines' workers in these tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        options = TrainOptions(run.config_path(launch.out), launch.data, folder, device="cpu", report=False)
-        return repeatable(read_history(train_run(options, Console(file=io.StringIO()))))
-    finally:
-        torch.set_num_threads(threads)
-
-
-def processes_with(text: str) -> set[str]:
-    """All processes of this machine, zombies left out, whose command line holds a text."""
-    found = set()
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if text in command and state != "Z" and entry.name != str(os.getpid()):
-            found.add(f"{entry.name}: {command}")
-    return found
-
-
-def gone(text: str, seconds: float = 20.0, besides: set[str] = frozenset()) -> bool:
-    """Whether there is soon no such process any more, besides those of somebody else."""
-    until = time.monotonic() + seconds
-    while processes_with(text) - besides:
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.1)
-    return True
-
-
-# ---------------------------------------------------------------------------------------------------------- the lock
-
-
-def test_a_lock_says_who_has_it_and_only_while_they_do(tmp_path):
-    folder = tmp_path / "run"
-    assert lock_owner(folder) is None
-    assert not list(tmp_path.iterdir())  # looking makes nothing
-    with hold(folder):
-        owner = lock_owner(folder)
-        assert owner.startswith(f"process {os.getpid()} on {os.uname().nodename} (") and "since 20" in owner
-        with (
-            pytest.raises(RunHeldError, match=r"run: process \d+ on .* is training this run; wait for it"),
-            hold(folder),
-        ):
-            pass
-    assert lock_owner(folder) is None
-
-
-def test_a_killed_owner_leaves_no_lock(tmp_path):
-    code = (
-        "import sys, time; from pathlib import Path; from mixmo_fast.training.lock import hold\n"
-        "with hold(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path / "run")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        assert process.stdout.readline() == "mine\n"
-        assert f"process {process.pid} on" in lock_owner(tmp_path / "run")
-        process.kill()
-    assert lock_owner(tmp_path / "run") is None
-    with hold(tmp_path / "run"):
-        pass
-
-
-def test_looking_never_keeps_anybody_from_training(tmp_path):
-    over = threading.Event()
-
-    def look():
-        while not over.is_set():
-            lock_owner(tmp_path / "run")
-
-    watchers = [threading.Thread(target=look) for _ in range(4)]
-    for watcher in watchers:
-        watcher.start()
-    try:
-        for _ in range(30):
-            with hold(tmp_path / "run"):
-                pass
-    finally:
-        over.set()
-        for watcher in watchers:
-            watcher.join()
-
-
-def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
-    with pytest.raises(MixmoError, match="this file system has no locks") as refused, hold(tmp_path / "run"):
-        pass
-    assert not isinstance(refused.value, RunHeldError)
-    assert lock_owner(tmp_path / "run") is None
-
-
-# ------------------------------------------------------------------------------------- the local engine, and pretence
 
 PRETENDER = """
 import json, os, signal, sys, time
@@ -429,168 +297,3 @@ def test_without_ray_the_extra_is_named(launch, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(MixmoError, match=r"--engine ray: .*mixmo-fast\[cluster\]"):
         cluster.run_on_ray(planned(launch, 1), launch, lambda _: None)
-
-
-# ----------------------------------------------------------------------------------------------------------- faults
-
-# What a driver runs. Each worker marks where it begins and ends, and whether the last one that began is still alive.
-MARKS = """
-import os, sys
-from pathlib import Path
-
-def marked(train):
-    def wrapped(config, launch, run_folder):
-        marks = Path(str(run_folder) + ".marks")
-        marks.parent.mkdir(parents=True, exist_ok=True)
-        lines = marks.read_text().splitlines() if marks.exists() else []
-        if lines and lines[-1].startswith("begin"):
-            before = int(lines[-1].split()[1])
-            stat = Path(f"/proc/{before}/stat")
-            try:
-                alive = before != os.getpid() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
-            except OSError:
-                alive = False
-            if alive:
-                marks.open("a").write(f"overlap {os.getpid()}\\n")
-        with marks.open("a") as file: file.write(f"begin {os.getpid()}\\n")
-        ended, line = train(config, launch, run_folder)
-        with marks.open("a") as file: file.write(f"end {os.getpid()} {None if ended is None else ended.name}\\n")
-        return ended, line
-    return wrapped
-"""
-CHILD = """
-import sys
-from marks import marked
-from mixmo_fast.reproduce import child, jobs
-jobs.train_one = marked(jobs.train_one)
-sys.exit(child.main())
-"""
-DRIVER = """
-import sys
-from pathlib import Path
-sys.path.insert(0, str(Path(__file__).parent))
-from marks import marked
-from mixmo_fast.reproduce import cluster, jobs, local
-from mixmo_fast.reproduce.plan import read_plan
-
-def arguments(config, run_folder, *others, of=local.arguments_of):
-    words = of(config, run_folder, *others)
-    return [words[0], str(Path(__file__).with_name("child_of_test.py")), *words[3:]]
-
-def train(config, launch, run_folder):
-    sys.path.insert(0, str(launch.out.parent))
-    from marks import marked
-    from mixmo_fast.reproduce.jobs import train_one
-    return marked(train_one)(config, launch, run_folder)
-
-engine, out, data, workers, retries = sys.argv[1:]
-launch = jobs.Launch(Path(out), Path(data), "cpu", int(workers), retries=int(retries), pause=0.1)
-runs = read_plan(launch.out).runs
-local.arguments_of, cluster._train = arguments, train
-run_all = {"local": local.run_local, "ray": cluster.run_on_ray}[engine]
-try:
-    outcomes = run_all(runs, launch, lambda line: print(line, flush=True))
-except KeyboardInterrupt:
-    print("interrupted")
-    sys.exit(130)
-print(*(one.status for one in outcomes))
-"""
-
-
-def drive(engine: str, launch: Launch, retries: int = 50) -> subprocess.Popen:
-    """Starts a driver of its own, as a terminal would."""
-    folder = launch.out.parent
-    for name, text in (("marks.py", MARKS), ("child_of_test.py", CHILD), ("driver.py", DRIVER)):
-        (folder / name).write_text(text)
-    command = [sys.executable, str(folder / "driver.py"), engine, str(launch.out), str(launch.data), "4", str(retries)]
-    path = os.pathsep.join([str(ROOT), str(folder)])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    environment.pop("RAY_ADDRESS", None)
-    with (folder / "told.txt").open("w") as told:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=told, stderr=subprocess.STDOUT)
-
-
-def workers_of(launch: Launch, engine: str) -> list[int]:
-    """The processes that train, by what the system calls them."""
-    found = processes_with("ray::tiny" if engine == "ray" else "child_of_test.py")
-    return [int(line.split(":")[0]) for line in found if engine == "ray" or str(launch.out) in line]
-
-
-def check_marks(run: PlannedRun, launch: Launch) -> int:
-    """How often a run was begun; that it ended once, complete, and was nowhere twice at the same time."""
-    lines = Path(f"{run.folder(launch.out)}.marks").read_text().splitlines()
-    assert not any(line.startswith("overlap") for line in lines), lines
-    ends = [line.split()[2] for line in lines if line.startswith("end")]
-    assert ends == ["COMPLETE"] and lines[-1].startswith("end"), lines
-    return sum(line.startswith("begin") for line in lines)
-
-
-def under_fire(engine: str, launch: Launch, count: int, kills: int) -> None:
-    """Trains `count` runs while workers are killed at random, and looks at all that came of it."""
-    rng = random.Random(count)
-    runs = planned(launch, count)
-    killed = 0
-    with drive(engine, launch) as driver:
-        while driver.poll() is None:
-            time.sleep(rng.uniform(0.3, 1.2))
-            victims = workers_of(launch, engine)
-            if killed < kills and victims:
-                try:
-                    os.kill(rng.choice(victims), signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-                killed += 1
-    told = (launch.out.parent / "told.txt").read_text()
-    assert driver.returncode == 0, told
-    assert "raylet" not in told
-    assert told.splitlines()[-1].split() == ["complete"] * count, told
-    assert killed == kills
-    attempts = [check_marks(run, launch) for run in runs]
-    assert sum(attempts) > count  # the kills have hit
-    for run in runs:
-        assert is_complete(run, launch.out)
-        history = repeatable(read_history(run.folder(launch.out)))
-        assert history == undisturbed(run, launch, launch.out.parent / "alone" / str(run.seed))
-    assert gone(str(launch.out.parent))
-
-
-@pytest.mark.slow
-def test_local_runs_under_fire_all_end_once_with_the_right_result(launch):
-    under_fire("local", launch, count=8, kills=4)
-
-
-@pytest.mark.slow
-@pytest.mark.ray
-def test_forty_ray_runs_under_fire_all_end_once_with_the_right_result(launch):
-    pytest.importorskip("ray")
-    others = processes_with("raylet")
-    under_fire("ray", launch, count=40, kills=6)
-    assert gone("ray::tiny") and gone("raylet", besides=others)
-
-
-ENDLESS = TINY.replace("epochs: 1", "epochs: 100000").replace("fp32", "fp32, compile: false")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_survives_the_end_of_the_engine(launch, engine, number):
-    """Whether it may clean up behind itself or not; and what was trained till then is kept."""
-    if engine == "ray":
-        pytest.importorskip("ray")
-    others = processes_with("raylet")
-    (run,) = planned(launch, 1, ENDLESS)
-    folder = run.folder(launch.out)
-    with drive(engine, launch) as driver:
-        until = time.monotonic() + 90
-        while jobs.epochs_done(folder) < 2:
-            assert driver.poll() is None and time.monotonic() < until, (launch.out.parent / "told.txt").read_text()
-            time.sleep(0.1)
-        assert lock_owner(folder) is not None
-        driver.send_signal(number)
-        assert driver.wait(timeout=60) == (130 if number == signal.SIGTERM else -signal.SIGKILL)
-    assert gone(str(launch.out.parent)) and gone("ray::tiny") and gone("raylet", besides=others)
-    with hold(folder):  # nobody has the lock
-        pass
-    assert not (folder / FAILED).exists()
-    assert (folder / "checkpoints" / "last.pt").is_file()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mixmo_fast.config.load import check_config, yaml_line
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
 
 
@@ -198,26 +199,9 @@ def render_paper_yaml(name: str, folder: str | None = None) -> str:
     optional = {section: True for section in ("mixing", "msda") if getattr(config, section) is not None}
     sections = config.model_dump(include=always | optional)
     command = f"mixmo-fast train {shlex.quote(f'{folder}/{name}.yaml')}"
-    return f"# {runrun_title(config)}. {published}\n# {command}\n" + "".join(
+    return f"# {run_title(config, RECIPES[config.data.dataset].title)}. {published}\n# {command}\n" + "".join(
         yaml_line(section, values) for section, values in sections.items()
     )
-
-
-def runrun_title(config: Config) -> str:
-    """The run in the paper's words: `Cut-MixMo + CutMix, WRN-28-10, CIFAR-100`."""
-    augmentations = [{"mixup": "Mixup", "cutmix": "CutMix"}[config.msda.method]] if config.msda else []
-    augmentations += ["AugMix"] if config.data.augmentation == "augmix" else []
-    subnetworks = []
-    if config.mixing is not None:
-        names = {"patch": "Cut-MixMo", "linear": "Linear-MixMo", "cow": "Cow-MixMo"}
-        subnetworks = ["MIMO" if config.mixing.alpha == 0 else names[config.mixing.method]]
-    method = " + ".join([*subnetworks, *augmentations]) or "Vanilla"
-    network = config.network
-    if network.kind == "wide_resnet":
-        body = f"WRN-{network.depth}-{network.width}"
-    else:
-        body = f"PreActResNet-{network.depth} of width {network.width}"
-    return f"{method}, {body}, {RECIPES[config.data.dataset].title}"
 
 
 def write_paper_configs(folder: Path) -> list[Path]:

@@ -7,6 +7,7 @@ import json
 
 from mixmo_fast.config.paper import PUBLISHED_TOP1, paper_config
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import AUGMENTATIONS, METHODS, augmentation_of, method_of
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.reproduce.targets import FASHION_RUNS, fashion_config
 from pipelines.catalog import DATASETS
@@ -16,8 +17,6 @@ _COMPARABLE = ("data", "network", "mixing", "msda", "batch", "optimizer")
 _SETTINGS = (*_COMPARABLE, "schedule")
 _TABLES = ("cifar100", "cifar10", "tinyimagenet", "fashion_mnist")  # in the paper's order, then others
 _TITLES = {"cifar100": "CIFAR-100", "tinyimagenet": "Tiny ImageNet-200"}  # the paper's words, where they differ
-_METHODS = ("MIMO", "Linear-MixMo", "Cut-MixMo")
-_MSDA = {"mixup": "Mixup", "cutmix": "CutMix"}
 
 
 def config_of_name(name: str) -> Config | None:
@@ -62,29 +61,14 @@ def table_of(config: Config) -> str:
     return f"{title} with PreActResNet-{network.depth}-width"
 
 
-def method_of(config: Config) -> str | None:
-    """The subnetwork method, in the paper's words; None for a single network."""
-    mixing = config.mixing
-    if mixing is None:
-        return None
-    if mixing.method == "linear":
-        return "MIMO" if mixing.alpha == 0 else "Linear-MixMo"
-    return "Cut-MixMo" if mixing.method == "patch" else f"{mixing.method.capitalize()}-MixMo"
-
-
-def msda_of(config: Config) -> str | None:
-    """The mixed sample data augmentation, in the paper's words; None for none."""
-    return _MSDA.get(config.msda.method, config.msda.method.capitalize()) if config.msda else None
-
-
 def order_of(name: str, config: Config) -> tuple:
     """Where a row stands: as in the paper's tables, then by name."""
     dataset, network, method = config.data.dataset, config.network, method_of(config)
-    augmentation = msda_of(config)
+    augmentation = augmentation_of(config)
     return (
         _TABLES.index(dataset) if dataset in _TABLES else len(_TABLES),
         *(dataset, network.kind, network.depth, network.width),
-        *(method is not None, _rank(augmentation, tuple(_MSDA.values())), _rank(method, _METHODS)),
+        *(method is not None, _rank(augmentation, AUGMENTATIONS), _rank(method, METHODS)),
         *(network.members, name, config.schedule.epochs, settings_of(config)),
     )
 

@@ -17,9 +17,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import network_title
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.reproduce.shorten import check_scale, shorten
-from mixmo_fast.reproduce.targets import Experiment, find_experiments, network_title
+from mixmo_fast.reproduce.targets import Experiment, find_experiments
 from mixmo_fast.reproduce.work import NetworkSize, network_size
 from pipelines.catalog import dataset_info
 

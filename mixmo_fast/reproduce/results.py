@@ -12,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import augmentation_of, method_of
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.report.compared import DEFINITIONS, PAGE, ConfigurationResult, Results, SeedResult, Statistic
 from mixmo_fast.report.run_files import read_environment, read_progress
 from mixmo_fast.report.saved import Environment, Epoch
 from mixmo_fast.reproduce.found import FoundRun, find_runs, known_work
-from mixmo_fast.reproduce.paper_rows import changes, config_of_name, method_of, msda_of, order_of, settings_of, table_of
+from mixmo_fast.reproduce.paper_rows import changes, config_of_name, order_of, settings_of, table_of
 from mixmo_fast.reproduce.run_state import read_state
 
 
@@ -109,7 +110,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         name=first.planned.name,
         table=table_of(config),
         method=method_of(config),
-        msda=msda_of(config),
+        msda=augmentation_of(config),
         width=config.network.width if config.network.kind == "preact_resnet" else None,
         members=config.network.members,
         epochs=config.schedule.epochs,

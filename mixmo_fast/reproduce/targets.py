@@ -10,6 +10,7 @@ from pathlib import Path
 from mixmo_fast.config.load import apply_overrides, check_config, load_config
 from mixmo_fast.config.paper import PAPER_RUNS, PUBLISHED_TOP1, RECIPES, paper_config
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
 from pipelines.catalog import dataset_info
 
@@ -96,26 +97,8 @@ def fashion_config(name: str) -> Config:
 
 def title_of(config: Config) -> str:
     """The run in the paper's words: `Cut-MixMo + CutMix, WRN-28-10, CIFAR-100`."""
-    msda = {None: None, "mixup": "Mixup", "cutmix": "CutMix"}.get(config.msda and config.msda.method, "other masks")
-    if config.mixing is None:
-        method = msda or "Vanilla"
-    else:
-        names = {"patch": "Cut-MixMo", "linear": "Linear-MixMo"}
-        mixing = names.get(config.mixing.method, f"MixMo ({config.mixing.method})")
-        if config.mixing.method == "linear" and config.mixing.alpha == 0:
-            mixing = "MIMO"
-        method = f"{mixing} + {msda}" if msda else mixing
     dataset = config.data.dataset
-    place = RECIPES[dataset].title if dataset in RECIPES else dataset_info(dataset).title
-    return f"{method}, {network_title(config)}, {place}"
-
-
-def network_title(config: Config) -> str:
-    """`WRN-28-10`, or `PreActResNet-18 of width 2`."""
-    network = config.network
-    if network.kind == "wide_resnet":
-        return f"WRN-{network.depth}-{network.width}"
-    return f"PreActResNet-{network.depth} of width {network.width}"
+    return run_title(config, RECIPES[dataset].title if dataset in RECIPES else dataset_info(dataset).title)
 
 
 def _configurations(target: str, overrides: tuple[str, ...]) -> list[tuple[str, Config]]:

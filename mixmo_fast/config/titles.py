@@ -1,0 +1,48 @@
+"""What the paper would call a configuration: its method, its augmentation, its network. Words only."""
+
+from mixmo_fast.config.schema import Config
+
+AUGMENTATIONS = ("Mixup", "CutMix")
+"""Those of the paper's tables, in their order."""
+
+METHODS = ("MIMO", "Linear-MixMo", "Cut-MixMo")
+"""Likewise."""
+
+
+def method_of(config: Config) -> str | None:
+    """How subnetworks are mixed; None for a single network."""
+    mixing = config.mixing
+    if mixing is None:
+        return None
+    if mixing.method == "linear":
+        return "MIMO" if mixing.alpha == 0 else "Linear-MixMo"
+    return "Cut-MixMo" if mixing.method == "patch" else f"{mixing.method.capitalize()}-MixMo"
+
+
+def augmentation_of(config: Config) -> str | None:
+    """How images are augmented beyond crop and flip; None for not at all."""
+    names = []
+    if config.msda is not None:
+        names.append({"mixup": "Mixup", "cutmix": "CutMix"}.get(config.msda.method, config.msda.method.capitalize()))
+    if config.data.augmentation == "augmix":
+        names.append("AugMix")
+    return " + ".join(names) or None
+
+
+def network_title(config: Config) -> str:
+    """`WRN-28-10`, or `PreActResNet-18 of width 2`."""
+    network = config.network
+    if network.kind == "wide_resnet":
+        return f"WRN-{network.depth}-{network.width}"
+    return f"PreActResNet-{network.depth} of width {network.width}"
+
+
+def run_title(config: Config, dataset: str) -> str:
+    """The whole in a line: `Cut-MixMo + CutMix, WRN-28-10, CIFAR-100`.
+
+    Args:
+        config: Of the run.
+        dataset: Its data set's name for people.
+    """
+    parts = [part for part in (method_of(config), augmentation_of(config)) if part]
+    return f"{' + '.join(parts) or 'Vanilla'}, {network_title(config)}, {dataset}"
