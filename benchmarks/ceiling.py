@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.stopwatch import median_seconds
+from mixmo_fast.networks.flop import FLOP_PER_MAC
 from mixmo_fast.networks.multi import IMAGE_CHANNELS, MultiMemberNetwork
-from mixmo_fast.networks.work import FLOP_PER_MAC
 from mixmo_fast.training.precision import Precision
 
 # Sides of the square matrices: large enough for full speed, small enough for the machine.

@@ -33,9 +33,11 @@ from benchmarks.training_setting import Setting, TrainingBenchmark, make_setting
 from mixmo_fast.benchmark_command import check_picture
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.networks.work import FLOP_PER_MAC, PASSES_PER_STEP, forward_macs
+from mixmo_fast.files import write_text
+from mixmo_fast.networks.flop import FLOP_PER_MAC, PASSES_PER_STEP
+from mixmo_fast.networks.work import forward_macs
 from mixmo_fast.training.options import set_switches
-from mixmo_fast.training.runlog import environment, write_text
+from mixmo_fast.training.runlog import environment
 
 _PIECE_SECONDS = 0.3  # at most
 

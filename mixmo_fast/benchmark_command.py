@@ -16,7 +16,7 @@ from mixmo_fast import build
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
-from mixmo_fast.training.runlog import write_text
+from mixmo_fast.files import write_text
 
 
 @dataclass(frozen=True)

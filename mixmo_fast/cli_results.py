@@ -78,8 +78,8 @@ def evaluate(
     from mixmo_fast.evaluate_command import EvaluateOptions, evaluate_run
     from mixmo_fast.evaluate_command import save_predictions as save
     from mixmo_fast.evaluation_tables import evaluation_tables
+    from mixmo_fast.files import write_text
     from mixmo_fast.run_page import record_evaluation
-    from mixmo_fast.training.runlog import write_text
 
     console = make_console()
     options = EvaluateOptions(
@@ -111,9 +111,9 @@ def inspect(
     import json
 
     from mixmo_fast.evaluation_tables import inspection_tables
+    from mixmo_fast.files import write_text
     from mixmo_fast.inspect_command import inspect_run
     from mixmo_fast.run_page import record_inspection
-    from mixmo_fast.training.runlog import write_text
 
     console = make_console()
     found = inspect_run(target, checkpoint, data, runs, device, console.print)

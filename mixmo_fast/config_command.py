@@ -16,6 +16,7 @@ from mixmo_fast.config.safe_yaml import shorten
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.upstream import from_upstream, is_upstream
 from mixmo_fast.errors import ConfigError
+from mixmo_fast.files import write_text
 from pipelines.catalog import DatasetInfo, dataset_info
 
 if TYPE_CHECKING:  # it reads arrays, which an explanation has no use for
@@ -44,8 +45,8 @@ def import_config(old: Path, new: Path, force: bool = False) -> ImportedConfig:
         force: Whether `new` may be overwritten.
 
     Raises:
-        ConfigError: One line: `old` cannot be translated or is in this program's form already, or `new` exists or
-            cannot be written.
+        ConfigError: One line: `old` cannot be translated or is in this program's form already, or `new` exists.
+        MixmoError: `new` cannot be written.
     """
     tree = read_tree(old)
     if not is_upstream(tree):
@@ -63,7 +64,7 @@ def import_config(old: Path, new: Path, force: bool = False) -> ImportedConfig:
         f"# mixmo-fast train {shorten(shlex.quote(str(new)), 1000)}\n"
     )
     sections = config.model_dump(exclude_unset=True)  # what the old file decided; the rest keeps its defaults
-    _write(new, header + "".join(yaml_line(section, values) for section, values in sections.items()))
+    write_text(new, header + "".join(yaml_line(section, values) for section, values in sections.items()))
     return ImportedConfig(config, translation.notes)
 
 
@@ -76,26 +77,15 @@ def new_config(name: str, folder: Path, force: bool = False) -> Path:
         force: Whether that file may be overwritten.
 
     Raises:
-        ConfigError: The name is outside the grammar, or the file exists or cannot be written.
+        ConfigError: The name is outside the grammar, or the file exists.
+        MixmoError: It cannot be written.
     """
     text = render_paper_yaml(name, str(folder))
     path = folder / f"{name}.yaml"
     if path.exists() and not force:
         raise ConfigError(f"{path}: exists already; allowed: another folder, or --force to overwrite it")
-    _write(path, text)
+    write_text(path, text)
     return path
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        if temporary.is_file():
-            temporary.unlink()
-        raise ConfigError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def data_facts(data: "DatasetInfo | Dataset") -> DataFacts:

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mixmo_fast.config.explain import explain
-from mixmo_fast.config_command import data_facts
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.report.compared import PAGE
 from mixmo_fast.report.comparison_text import summary_of
 from mixmo_fast.reproduce.found import FoundRun, find_runs, is_run_folder
 from mixmo_fast.reproduce.results import collect, write_results
 from mixmo_fast.reproduce.tables import results_tables
+from mixmo_fast.run_page import draw_run
 from pipelines.catalog import DATASETS
 
 
@@ -52,7 +51,8 @@ def write_comparison(options: ReportOptions, console: Console) -> Path:
         out = options.runs[0]
     if out is not None and is_run_folder(out):
         raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
-    own = [_write_own(run) for run in find_runs(options.runs) if is_single or (options.each and _has_ended(run))]
+    drawn = [run for run in find_runs(options.runs) if is_single or (options.each and _has_ended(run))]
+    own = [draw_run(run.folder, run.config, DATASETS.get(run.config.data.dataset)) for run in drawn]
     results = collect(options.runs, out or options.runs[0])
     for table in results_tables(results):
         console.print(table, soft_wrap=False)
@@ -65,17 +65,6 @@ def write_comparison(options: ReportOptions, console: Console) -> Path:
     _say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
     _say(console, f"All of it on one page: {out / PAGE}")
     return out / PAGE
-
-
-def _write_own(run: FoundRun) -> Path:
-    """A run's own pictures and page, with its recipe explained where its data set is known."""
-    from mixmo_fast.report.run_plots import write_plots
-    from mixmo_fast.report.run_report import write_report  # matplotlib takes a second to import
-
-    name = run.config.data.dataset
-    passages = explain(run.config, data_facts(DATASETS[name])) if name in DATASETS else ()
-    write_plots(run.folder)
-    return write_report(run.folder, [(passage.heading, passage.text) for passage in passages])
 
 
 def _has_ended(run: FoundRun) -> bool:

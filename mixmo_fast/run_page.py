@@ -6,22 +6,25 @@ asked for itself (robustness, other data sets), so that those hours need not be 
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mixmo_fast.config.explain import explain
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config_command import data_facts
-from mixmo_fast.evaluate_command import Evaluation
-from mixmo_fast.inspect_command import Inspection
-from mixmo_fast.training.runlog import write_text
-from pipelines.store import Dataset
+from mixmo_fast.files import write_text
+
+if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
+    from mixmo_fast.evaluate_command import Evaluation
+    from mixmo_fast.inspect_command import Inspection
+    from pipelines.catalog import DatasetInfo
+    from pipelines.store import Dataset
 
 EVALUATION = "evaluation.json"
 INSPECTION = "inspection.json"
-PAGE = "report.html"
 _WHOSE = ("checkpoint", "epoch", "ensemble", "precision", "dataset", "top1", "nll")
 
 
-def record_evaluation(evaluation: Evaluation, folder: Path) -> None:
+def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
     """Writes an evaluation into a folder, and draws what can be drawn of it.
 
     Raises:
@@ -34,21 +37,26 @@ def record_evaluation(evaluation: Evaluation, folder: Path) -> None:
         asked = {entry["dataset"] for entry in found["ood"]}
         found["ood"] += [entry for entry in earlier.get("ood", []) if entry["dataset"] not in asked]
     write_text(folder / EVALUATION, json.dumps(found) + "\n")
-    refresh(folder, evaluation.trained.config, evaluation.trained.dataset)
+    _refresh(folder, evaluation)
 
 
-def record_inspection(inspection: Inspection, folder: Path) -> None:
+def record_inspection(inspection: "Inspection", folder: Path) -> None:
     """Writes an inspection into a folder, and draws what can be drawn of it.
 
     Raises:
         MixmoError: When something cannot be written.
     """
     write_text(folder / INSPECTION, json.dumps(inspection.as_dict()) + "\n")
-    refresh(folder, inspection.trained.config, inspection.trained.dataset)
+    _refresh(folder, inspection)
 
 
-def refresh(folder: Path, config: Config, dataset: Dataset) -> None:
-    """Draws a folder's pictures anew, and in a run folder the report.
+def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None") -> Path:
+    """Draws a run's pictures anew, and its page, which it returns.
+
+    Args:
+        folder: The run folder.
+        config: Of the run.
+        data: Its data set, for the recipe in plain words; None leaves that out.
 
     Raises:
         MixmoError: When something cannot be read or written.
@@ -57,9 +65,18 @@ def refresh(folder: Path, config: Config, dataset: Dataset) -> None:
     from mixmo_fast.report.run_report import write_report  # matplotlib takes a second to import
 
     write_plots(folder)
+    passages = explain(config, data_facts(data)) if data else ()
+    return write_report(folder, [(passage.heading, passage.text) for passage in passages])
+
+
+def _refresh(folder: Path, evaluated: "Evaluation | Inspection") -> None:
+    """Draws what a folder has numbers for; only that of a run that has ended has a page."""
+    from mixmo_fast.report.run_plots import write_plots
+
     if (folder / "summary.json").is_file():
-        passages = explain(config, data_facts(dataset))
-        write_report(folder, [(passage.heading, passage.text) for passage in passages])
+        draw_run(folder, evaluated.trained.config, evaluated.trained.dataset)
+    else:
+        write_plots(folder)
 
 
 def _read(path: Path) -> dict:

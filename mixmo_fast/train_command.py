@@ -12,8 +12,9 @@ from rich.console import Console
 
 from mixmo_fast import build
 from mixmo_fast.config.load import load_config, parse_config, to_yaml
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import SCIENCE, Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.files import write_text
 from mixmo_fast.preview_command import draw_step
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
@@ -21,7 +22,7 @@ from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
-from mixmo_fast.training.runlog import RunLog, environment, write_text
+from mixmo_fast.training.runlog import RunLog, environment
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from mixmo_fast.training.summary import final_metrics, summarise
 
@@ -29,9 +30,6 @@ _LEFT_BY_A_RUN = (
     *("checkpoints/*.pt", "tensorboard/events.*", "metrics.*", "*.png"),
     *("summary.json", "evaluation.json", "inspection.json", "report.html"),
 )
-
-# Sections that decide what a run computes; the others may change between its attempts.
-_SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,8 @@ def _train(
 def _report(options: TrainOptions, folder: Path, console: Console) -> None:
     """Evaluates the last epoch and draws what there is to see, unless that was done before."""
     from mixmo_fast.evaluate_command import EvaluateOptions, evaluate_run
-    from mixmo_fast.run_page import PAGE, record_evaluation
+    from mixmo_fast.report.compared import PAGE
+    from mixmo_fast.run_page import record_evaluation
 
     page = folder / PAGE
     if page.is_file() and page.stat().st_mtime_ns > (folder / "summary.json").stat().st_mtime_ns:
@@ -200,7 +199,7 @@ def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | N
     if checkpoint is None:
         return None
     kept = parse_config(checkpoint.config, str(paths.folder))
-    for section in _SCIENCE:
+    for section in SCIENCE:
         if getattr(config, section) != getattr(kept, section):
             raise ConfigError(
                 f"{paths.folder} holds a run with other settings ({section}: it has {_inline(getattr(kept, section))}, "

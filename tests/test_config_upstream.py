@@ -13,7 +13,7 @@ from mixmo_fast.config.paper import PAPER_RUNS, paper_config, render_paper_yaml
 from mixmo_fast.config.safe_yaml import read_yaml
 from mixmo_fast.config.upstream import from_upstream, is_upstream
 from mixmo_fast.config_command import import_config
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, MixmoError
 
 FILE = Path(__file__).parent / "golden" / "reference_wrn10-1_cutmixmo.yaml"
 
@@ -582,5 +582,5 @@ def test_a_file_that_is_nobodys_is_told_so_before_anything_is_written(tmp_path):
 
 def test_an_import_into_a_folder_that_cannot_be_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be written"):
+    with pytest.raises(MixmoError, match="cannot write"):
         import_config(FILE, tmp_path / "file" / "new.yaml")

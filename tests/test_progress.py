@@ -47,7 +47,8 @@ def test_the_device_is_not_waited_for_where_nothing_is_shown():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min")]
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"), (7620, "2 h 07 min"), (777_600 + 7200, "9 d 02 h")],
 )
 def test_durations_are_said_as_a_person_says_them(seconds, words):
     assert duration(seconds) == words

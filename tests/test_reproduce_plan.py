@@ -27,7 +27,7 @@ from mixmo_fast.reproduce.plan import PLAN, parse_seeds, plan_reproduction, read
 from mixmo_fast.reproduce.preview import checkpoint_bytes, dataset_bytes
 from mixmo_fast.reproduce.shorten import shorten
 from mixmo_fast.reproduce.targets import FASHION_RUNS, fashion_config, title_of
-from mixmo_fast.reproduce.work import FLOP_PER_MAC, PASSES_PER_STEP, network_size
+from mixmo_fast.reproduce.work import network_size
 from mixmo_fast.reproduce_command import ReproduceOptions, reproduce
 from pipelines.catalog import DATASETS, dataset_info
 
@@ -62,7 +62,6 @@ def test_the_formula_counts_what_the_network_itself_does(kind, depth, width, sid
     size = network_size(network, 100, side, side)
     assert size.macs == counted.forward_macs(built, side, side)
     assert size.parameters == sum(parameter.numel() for parameter in built.parameters())
-    assert (FLOP_PER_MAC, PASSES_PER_STEP) == (counted.FLOP_PER_MAC, counted.PASSES_PER_STEP)
 
 
 @pytest.mark.parametrize("name", [*PAPER_RUNS, *FASHION_RUNS])

@@ -12,7 +12,7 @@ from sample_reproduction import begin, fail, finish, reproduction, row_of, write
 
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.run_state import RunState, read_state, sum_of_seconds_left
-from mixmo_fast.reproduce.tables import in_words, states_table, totals_line
+from mixmo_fast.reproduce.tables import states_table, totals_line
 from mixmo_fast.reproduce.watch import States, Watch
 from mixmo_fast.status_command import StatusOptions, show_status
 from mixmo_fast.training.lock import hold
@@ -201,14 +201,6 @@ def test_the_totals_say_what_is_there_and_what_is_not_known():
     assert "no time known yet for 1 run" in totals_line(states[2:], {})
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "0 s"), (59.6, "1 min 00 s"), (3599, "59 min 59 s"), (7620, "2 h 07 min"), (9 * 86400 + 7200, "9 d 02 h")],
-)
-def test_a_time_is_said_as_people_say_it(seconds, words):
-    assert in_words(seconds) == words
-
-
 def test_a_low_window_shows_what_goes_on_and_counts_the_rest():
     states = [state_of(f"run{number}", "complete") for number in range(30)]
     states[20] = state_of("run20", "running")
@@ -274,28 +266,6 @@ def wait_for(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def test_in_a_log_each_run_that_ends_is_one_line_and_what_was_over_before_is_none(tmp_path, plan):
-    before, failing, ending, failed = plan.runs[:4]
-    rows = [row_of(epoch, 0.1 * epoch) for epoch in range(1, 7)]
-    finish(before.folder(tmp_path), before.config, rows)
-    fail(failed.folder(tmp_path), "yesterday")
-    console, file = log()
-    with Watch(console, plan, tmp_path, seconds=0.02):
-        fail(failing.folder(tmp_path), "a full disk")
-        wait_for(lambda: "a full disk" in file.getvalue())
-        (failing.folder(tmp_path) / "failed.txt").unlink()
-        time.sleep(0.1)
-        finish(ending.folder(tmp_path), ending.config, rows)
-        finish(failing.folder(tmp_path), failing.config, rows)
-    lines = file.getvalue().splitlines()
-    assert len(lines) == 3
-    assert lines[0] == f"{failing.name}, seed {failing.seed}: failed: a full disk"
-    assert sorted(lines[1:]) == sorted(
-        f"{run.name}, seed {run.seed}: complete, 6 epochs in 3 min 36 s, test top-1 60.00 % (best on test 60.00 %)"
-        for run in (failing, ending)
-    )
 
 
 def test_on_a_terminal_the_table_follows_the_folders(tmp_path, plan):

@@ -10,9 +10,10 @@ from lab import CONFIG, ROOT, Lab, assert_same_tensors
 from rich.console import Console
 
 from mixmo_fast.errors import DivergedError, MixmoError
+from mixmo_fast.files import write_text
 from mixmo_fast.train_command import TrainOptions, train_run
 from mixmo_fast.training.checkpoint import load_checkpoint
-from mixmo_fast.training.runlog import read_history, write_text
+from mixmo_fast.training.runlog import read_history
 
 
 def test_the_run_folder_holds_everything(trained):

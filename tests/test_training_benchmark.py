@@ -16,7 +16,8 @@ from benchmarks.training_report import DEFINITIONS, lines, table
 from benchmarks.training_setting import TrainingBenchmark, make_config
 from mixmo_fast import build
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.networks.work import FLOP_PER_MAC, PASSES_PER_STEP, forward_macs
+from mixmo_fast.networks.flop import FLOP_PER_MAC, PASSES_PER_STEP
+from mixmo_fast.networks.work import forward_macs
 from mixmo_fast.training.options import StepOptions, choose_options
 from mixmo_fast.training.precision import Precision
 from mixmo_fast.training.step import TrainingStep, make_optimizer

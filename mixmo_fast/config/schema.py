@@ -54,6 +54,10 @@ def _own_name(aliases: Mapping[str, str]) -> BeforeValidator:
     return BeforeValidator(lambda value: aliases.get(value, value) if isinstance(value, str) else value)
 
 
+SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
+"""Sections of a configuration that decide what a run computes; the others may change between its attempts."""
+
+
 class _Section(BaseModel):
     """The rules that all sections share."""
 

@@ -6,12 +6,8 @@ Shapes: M members, C image channels, H W pixels.
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mixmo_fast.networks.flop import FLOP_PER_MAC
 from mixmo_fast.networks.multi import IMAGE_CHANNELS, MultiMemberNetwork
-
-# Floating-point operations of a multiply-accumulate, and how many forward passes a backward pass is worth: a gradient
-# of the input and one of the weights.
-FLOP_PER_MAC = 2
-PASSES_PER_STEP = 3
 
 
 def forward_macs(network: MultiMemberNetwork, height: int, width: int) -> int:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.files import write_text
+from mixmo_fast.report.compared import PAGE
 from mixmo_fast.report.page import (
     Cell,
     Column,
@@ -35,9 +37,6 @@ from mixmo_fast.report.run_sections import (
 from mixmo_fast.report.saved import RunSummary, SavedScores
 from mixmo_fast.report.words import UNKNOWN, decimal, percent, whole
 from mixmo_fast.training.progress import duration
-from mixmo_fast.training.runlog import write_text
-
-REPORT = "report.html"
 
 
 def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
@@ -57,7 +56,7 @@ def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
     run = read_run(folder)
     if run.summary is None and not run.history:
         raise MixmoError(f"{folder}: not a run folder (it has neither metrics.jsonl nor summary.json)")
-    path = folder / REPORT
+    path = folder / PAGE
     write_text(path, _page(run, recipe))
     return path
 

@@ -4,8 +4,9 @@ import contextlib
 import fcntl
 from pathlib import Path
 
+from mixmo_fast.config.schema import SCIENCE
 from mixmo_fast.errors import ConfigError, MixmoError
-from mixmo_fast.reproduce.plan import PLAN, SCIENCE, ReproductionPlan, read_plan, write_plan
+from mixmo_fast.reproduce.plan import PLAN, ReproductionPlan, read_plan, write_plan
 
 
 def extend(old: ReproductionPlan, new: ReproductionPlan, out: Path) -> ReproductionPlan:

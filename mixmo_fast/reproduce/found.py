@@ -8,9 +8,8 @@ from pathlib import Path
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.reproduce.paper_rows import full_length
 from mixmo_fast.reproduce.plan import PLAN, PlannedRun, ReproductionPlan, read_plan
-from mixmo_fast.reproduce.targets import title_of
+from mixmo_fast.reproduce.targets import full_length, title_of
 from pipelines.catalog import DATASETS
 
 _CONFIG = "config.yaml"

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import TextIO
 
 from mixmo_fast.config.load import load_config
+from mixmo_fast.config.schema import SCIENCE
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.reproduce.plan import FAILED, LOG, SCIENCE, PlannedRun, replace_text
+from mixmo_fast.files import write_text
+from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun
 from mixmo_fast.training.lock import RunHeldError
 
 PROGRAM = "mixmo-fast"
@@ -105,7 +107,7 @@ def fail(run: PlannedRun, out: Path, line: str) -> Outcome:
     """Notes in the run folder that a run needs a person, and why."""
     one_line = " ".join(line.split())
     with contextlib.suppress(MixmoError):  # a full disk may be the very reason
-        replace_text(run.folder(out) / FAILED, one_line + "\n")
+        write_text(run.folder(out) / FAILED, one_line + "\n")
     return Outcome(run.name, run.seed, "failed", one_line)
 
 

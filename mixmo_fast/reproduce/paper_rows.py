@@ -5,39 +5,14 @@ Values and words only; there are no arrays here.
 
 import json
 
-from mixmo_fast.config.paper import PUBLISHED_TOP1, paper_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import AUGMENTATIONS, METHODS, augmentation_of, method_of
-from mixmo_fast.errors import ConfigError
-from mixmo_fast.reproduce.targets import FASHION_RUNS, fashion_config
+from mixmo_fast.reproduce.targets import COMPARABLE
 from pipelines.catalog import DATASETS
 
-# What a run computes, but for its seed; with another schedule it is comparable, and said to be shorter.
-_COMPARABLE = ("data", "network", "mixing", "msda", "batch", "optimizer")
-_SETTINGS = (*_COMPARABLE, "schedule")
+_SETTINGS = (*COMPARABLE, "schedule")  # what a run computes, but for its seed
 _TABLES = ("cifar100", "cifar10", "tinyimagenet", "fashion_mnist")  # in the paper's order, then others
 _TITLES = {"cifar100": "CIFAR-100", "tinyimagenet": "Tiny ImageNet-200"}  # the paper's words, where they differ
-
-
-def config_of_name(name: str) -> Config | None:
-    """What a name stands for, in the paper's grammar or among the runs on Fashion-MNIST; None for other names."""
-    try:
-        return fashion_config(name) if name in FASHION_RUNS else paper_config(name)
-    except ConfigError:
-        return None
-
-
-def full_length(name: str, config: Config) -> tuple[int, tuple[float, ...] | None]:
-    """Epochs of the whole schedule, and the published top-1 in percent; its own and None where nothing is comparable.
-
-    Args:
-        name: The configuration's.
-        config: What was trained under that name.
-    """
-    original = config_of_name(name)
-    if original is None or any(getattr(config, part) != getattr(original, part) for part in _COMPARABLE):
-        return config.schedule.epochs, None
-    return original.schedule.epochs, PUBLISHED_TOP1.get(name)
 
 
 def settings_of(config: Config) -> str:

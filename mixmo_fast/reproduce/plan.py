@@ -6,9 +6,7 @@ folder for each run, `runs/seed1/NAME`. Nothing here imports torch, so that look
 Units: rows are network inputs, MACs multiply-accumulates, FLOP floating-point operations, top-1 as published percent.
 """
 
-import os
 import shlex
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +17,7 @@ from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_title
 from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.files import write_text
 from mixmo_fast.reproduce.shorten import check_scale, shorten
 from mixmo_fast.reproduce.targets import Experiment, find_experiments
 from mixmo_fast.reproduce.work import NetworkSize, network_size
@@ -32,9 +31,6 @@ FAILED = "failed.txt"
 
 LOG = "log.txt"
 """File in a run folder: what its processes printed, one after the other."""
-
-SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
-"""Sections of a configuration that decide what a run computes."""
 
 _LARGEST_SEED = 2**63 - 1
 _MOST_SEEDS = 1000
@@ -238,8 +234,8 @@ def write_plan(plan: ReproductionPlan, out: Path) -> None:
         MixmoError: When something cannot be written.
     """
     for run in plan.runs:
-        replace_text(run.config_path(out), f"# {run.title}, seed {run.seed}\n{to_yaml(run.config)}")
-    replace_text(out / PLAN, plan.model_dump_json(indent=1) + "\n")
+        _write_if_changed(run.config_path(out), f"# {run.title}, seed {run.seed}\n{to_yaml(run.config)}")
+    _write_if_changed(out / PLAN, plan.model_dump_json(indent=1) + "\n")
 
 
 def read_plan(out: Path) -> ReproductionPlan:
@@ -263,27 +259,10 @@ def read_plan(out: Path) -> ReproductionPlan:
         ) from None
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replaces a small file atomically, without importing torch; an equal one is left as it is.
-
-    Several processes may do so at the same time: each writes a file of its own first.
-
-    Raises:
-        MixmoError: When it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    try:
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error
+def _write_if_changed(path: Path, text: str) -> None:
+    """Of hundreds of configurations, most are there already when a reproduction goes on."""
+    if not (path.is_file() and path.read_bytes() == text.encode()):
+        write_text(path, text)
 
 
 def _planned(experiment: Experiment, seed: int, scale: float) -> PlannedRun:

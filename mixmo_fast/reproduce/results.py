@@ -18,8 +18,9 @@ from mixmo_fast.report.compared import DEFINITIONS, PAGE, ConfigurationResult, R
 from mixmo_fast.report.run_files import read_environment, read_progress
 from mixmo_fast.report.saved import Environment, Epoch
 from mixmo_fast.reproduce.found import FoundRun, find_runs, known_work
-from mixmo_fast.reproduce.paper_rows import changes, config_of_name, order_of, settings_of, table_of
+from mixmo_fast.reproduce.paper_rows import changes, order_of, settings_of, table_of
 from mixmo_fast.reproduce.run_state import read_state
+from mixmo_fast.reproduce.targets import config_of_name
 
 
 def collect(places: Sequence[Path], beside: Path) -> Results:
@@ -163,7 +164,7 @@ def write_results(results: Results, out: Path, command: str) -> None:
     """
     from mixmo_fast.report.comparison import comparison_page  # matplotlib takes a second to import
     from mixmo_fast.report.comparison_text import as_markdown
-    from mixmo_fast.training.runlog import write_text  # and torch two
+    from mixmo_fast.training.runlog import write_text
 
     try:
         out.mkdir(parents=True, exist_ok=True)

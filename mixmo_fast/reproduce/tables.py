@@ -16,6 +16,7 @@ from mixmo_fast.report.comparison_text import (
 )
 from mixmo_fast.report.words import UNKNOWN, percent, whole
 from mixmo_fast.reproduce.run_state import RunState, sum_of_seconds_left
+from mixmo_fast.training.progress import duration
 
 _STYLES = {"complete": "green", "running": "cyan", "stopped": "yellow", "waiting": "dim", "failed": "red"}
 
@@ -71,7 +72,7 @@ def states_table(states: Sequence[RunState], most_rows: int | None = None) -> Ta
             percent(state.last_top1),
             percent(state.best_top1),
             whole(state.rows_per_second),
-            UNKNOWN if left is None or state.status == "complete" else in_words(left),
+            UNKNOWN if left is None or state.status == "complete" else duration(left),
         )
     if len(shown) < len(states):
         table.add_row(Text(f"and {len(states) - len(shown)} others", style="dim"), *[""] * 8)
@@ -86,7 +87,7 @@ def totals_line(states: Sequence[RunState], work: Mapping[tuple[str, int], float
     seconds, unknown = sum_of_seconds_left(states, work)
     line = ", ".join(parts)
     if seconds:
-        line += f"; about {in_words(seconds)} left for one worker"
+        line += f"; about {duration(seconds)} left for one worker"
     if unknown:
         runs = "1 run" if unknown == 1 else f"{unknown} runs"
         line += f", and {runs} nothing like which was measured" if seconds else f"; no time known yet for {runs}"
@@ -96,15 +97,3 @@ def totals_line(states: Sequence[RunState], work: Mapping[tuple[str, int], float
 def error_lines(states: Sequence[RunState]) -> list[str]:
     """A line for each run that has failed."""
     return [f"{state.name}, seed {state.seed}: {state.error}" for state in states if state.error is not None]
-
-
-def in_words(seconds: float) -> str:
-    """`42 s`, `3 min 05 s`, `2 h 07 min`, `3 d 04 h`."""
-    total = round(seconds)
-    if total < 60:
-        return f"{total} s"
-    if total < 3600:
-        return f"{total // 60} min {total % 60:02d} s"
-    if total < 100 * 3600:
-        return f"{total // 3600} h {total % 3600 // 60:02d} min"
-    return f"{total // 86400} d {total % 86400 // 3600:02d} h"

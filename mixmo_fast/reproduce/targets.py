@@ -30,8 +30,8 @@ FASHION_RUNS = (
 )
 """The paper's eight runs of a CIFAR table, in its order, with a network and a data set that a CPU can train."""
 
-# What decides whether a run may be compared with a published number; a schedule may be shorter, which is then said.
-_COMPARABLE = ("data", "network", "mixing", "msda", "batch", "optimizer")
+COMPARABLE = ("data", "network", "mixing", "msda", "batch", "optimizer")
+"""What decides whether a run may be compared with a published number; a schedule may be shorter, which is then said."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,27 @@ def fashion_config(name: str) -> Config:
     return check_config(tree, name)
 
 
+def config_of_name(name: str) -> Config | None:
+    """What a name stands for, in the paper's grammar or among the runs on Fashion-MNIST; None for other names."""
+    try:
+        return fashion_config(name) if name in FASHION_RUNS else paper_config(name)
+    except ConfigError:
+        return None
+
+
+def full_length(name: str, config: Config) -> tuple[int, tuple[float, ...] | None]:
+    """Epochs of the whole schedule, and the published top-1 in percent; its own and None where nothing is comparable.
+
+    Args:
+        name: The configuration's.
+        config: What was trained under that name.
+    """
+    original = config_of_name(name)
+    if original is None or any(getattr(config, part) != getattr(original, part) for part in COMPARABLE):
+        return config.schedule.epochs, None
+    return original.schedule.epochs, PUBLISHED_TOP1.get(name)
+
+
 def title_of(config: Config) -> str:
     """The run in the paper's words: `Cut-MixMo + CutMix, WRN-28-10, CIFAR-100`."""
     dataset = config.data.dataset
@@ -121,9 +142,4 @@ def _configurations(target: str, overrides: tuple[str, ...]) -> list[tuple[str, 
 
 def _experiment(name: str, config: Config) -> Experiment:
     """What is known of a configuration of that name."""
-    full, published = config.schedule.epochs, None
-    if name in PAPER_RUNS:
-        original = paper_config(name)
-        if all(getattr(config, section) == getattr(original, section) for section in _COMPARABLE):
-            full, published = original.schedule.epochs, PUBLISHED_TOP1[name]
-    return Experiment(name, title_of(config), config, full, published)
+    return Experiment(name, title_of(config), config, *full_length(name, config))

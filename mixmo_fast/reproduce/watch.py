@@ -1,6 +1,6 @@
 """The table of all runs, live: redrawn from the run folders, whoever works in them and on whatever machine.
 
-On a terminal it is redrawn every couple of seconds; elsewhere (a log file, a pipe) a run that ends is one line.
+It needs a terminal; in a log file or a pipe, an engine's own lines say what happens.
 """
 
 import threading
@@ -14,7 +14,7 @@ from rich.text import Text
 from mixmo_fast.reproduce.found import known_work
 from mixmo_fast.reproduce.plan import PlannedRun, ReproductionPlan
 from mixmo_fast.reproduce.run_state import RunState, read_state
-from mixmo_fast.reproduce.tables import error_lines, in_words, states_table, totals_line
+from mixmo_fast.reproduce.tables import error_lines, states_table, totals_line
 
 SECONDS_BETWEEN_LOOKS = 2.0
 _LINES_AROUND = 6  # of a table and the totals, which a low window also has to hold
@@ -25,26 +25,21 @@ class Watch:
     """Shows how far all runs of a plan are, while a block of code lasts.
 
     Args:
-        console: Where to.
+        console: A terminal.
         plan: Which runs.
         out: The reproduction's folder.
         seconds: Between two looks at the folders.
     """
 
     def __init__(self, console: Console, plan: ReproductionPlan, out: Path, seconds: float = SECONDS_BETWEEN_LOOKS):
-        self._console, self._seconds = console, seconds
+        self._seconds = seconds
         self._states = States([(run.folder(out), run) for run in plan.runs])
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._look_until_over, name="watch", daemon=True)
-        self._live: Live | None = None
-        self._told: set[tuple[str, int]] = set()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "Watch":
-        # What was over before is no news.
-        self._told = {(one.name, one.seed) for one in self._states.read() if one.status in ("complete", "failed")}
-        if self._console.is_terminal:
-            self._live = Live(console=self._console, auto_refresh=False, transient=True)
-            self._live.start()
+        self._live.start()
         self._look()
         self._thread.start()
         return self
@@ -53,8 +48,7 @@ class Watch:
         self._is_over.set()
         self._thread.join()
         self._look()
-        if self._live is not None:
-            self._live.stop()
+        self._live.stop()
 
     def _look_until_over(self) -> None:
         while not self._is_over.wait(self._seconds):
@@ -62,16 +56,7 @@ class Watch:
 
     def _look(self) -> None:
         states = self._states.read()
-        if self._live is not None:
-            self._live.update(screen(states, self._states.work, self._console.height), refresh=True)
-            return
-        for state in states:
-            key = (state.name, state.seed)
-            if state.status in ("complete", "failed") and key not in self._told:
-                self._told.add(key)
-                self._console.print(_line(state), highlight=False, markup=False, soft_wrap=True)
-            elif state.status not in ("complete", "failed"):
-                self._told.discard(key)  # it was started again after it had failed
+        self._live.update(screen(states, self._states.work, self._live.console.height), refresh=True)
 
 
 class States:
@@ -110,12 +95,3 @@ def screen(states: Sequence[RunState], work: dict[tuple[str, int], float], heigh
     shown = [Text(line, style="red", overflow="ellipsis", no_wrap=True) for line in (*errors[:_ERRORS_SHOWN], *more)]
     room = height - _LINES_AROUND - len(shown)
     return Group(states_table(states, max(3, room)), Text(totals_line(states, work)), *shown)
-
-
-def _line(state: RunState) -> str:
-    if state.status == "failed":
-        return f"{state.name}, seed {state.seed}: failed: {state.error}"
-    last = "" if state.last_top1 is None else f", test top-1 {100 * state.last_top1:.2f} %"
-    best = "" if state.best_top1 is None else f" (best on test {100 * state.best_top1:.2f} %)"
-    took = in_words(state.train_seconds)
-    return f"{state.name}, seed {state.seed}: complete, {state.epochs} epochs in {took}{last}{best}"

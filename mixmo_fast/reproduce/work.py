@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from mixmo_fast.config.schema import NetworkConfig
-
-FLOP_PER_MAC = 2
-PASSES_PER_STEP = 3
-"""A backward pass is worth two forward passes: a gradient of the input and one of the weights."""
+from mixmo_fast.networks.flop import FLOP_PER_MAC, PASSES_PER_STEP
 
 _IMAGE_CHANNELS = 3
 

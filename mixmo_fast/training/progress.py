@@ -5,11 +5,13 @@ A reporter is told what happens and decides what to show; the loop knows no term
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mixmo_fast.training.step import StepTotals
+if TYPE_CHECKING:  # it needs torch, which a table of times does not
+    from mixmo_fast.training.step import StepTotals
 
 _SECONDS_BETWEEN_UPDATES = 2.0
 # Without a bar the totals are only asked whether the loss is still finite.
@@ -55,7 +57,7 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
 
-    def step(self, epoch: int, step: int, totals: Callable[[], StepTotals]) -> None:
+    def step(self, epoch: int, step: int, totals: "Callable[[], StepTotals]") -> None:
         """Called after each step; `totals` waits for the device, so it is not called more often than is of use."""
         now = time.perf_counter()
         if step == 0:
@@ -97,10 +99,12 @@ class RunProgress:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `42 s`, `3 min 05 s`, `2 h 07 min`."""
+    """Seconds as a person says them: `42 s`, `3 min 05 s`, `2 h 07 min`, and from 100 hours on `4 d 04 h`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < 100 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"

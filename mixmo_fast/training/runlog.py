@@ -10,7 +10,6 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,33 +19,11 @@ import torch
 
 from mixmo_fast import __version__
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.files import write_text
 
 Row = dict[str, Any]
 
 _RECORDED_PACKAGES = ("numpy", "numba", "scipy", "scikit-learn")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a small text file atomically; what is no regular file (a pipe, a link) is written to as it is.
-
-    Raises:
-        MixmoError: When it cannot be written; the old file is untouched.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_text(text, encoding="utf-8")
-            return
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # a parent of it may be no folder
-            temporary.unlink(missing_ok=True)
-        raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error
 
 
 def versions() -> dict[str, str]:
