@@ -6,7 +6,7 @@ Shapes: N images at hand, B rows, M members, P = 2 (image, partner), C channels,
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -16,9 +16,9 @@ from torch import Tensor
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.cores import available_cores
+from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
 from pipelines.assemble import ONE_KERNEL, assemble_pixels, batch_of
-from pipelines.augmix_steps import StepImages, transform_by_torch, transform_on_cpu
 from pipelines.kernels import assemble_rows
 
 # What one core works on at a time: a millisecond or two, measured to be best on two cores. Handing over less costs more
@@ -36,14 +36,14 @@ class Job:
         host: The steps' plans as arrays, with a leading axis S; the indices count in `images`.
         device: The same as tensors on the device.
         labels: int64 (S, B, M, P), on the device.
-        augmix: What AugMix makes of the images first; then its places count instead of the indices. None without it.
+        augmix: What AugMix makes of each occurrence, leading axes (S, B, M, P), for `pipelines.augmix_assembler`.
     """
 
     images: Tensor
     host: StepPlan
     device: StepPlan
     labels: Tensor
-    augmix: StepImages | None = None
+    augmix: AugmixPlan | None = None
 
 
 class Assembler:
@@ -54,11 +54,10 @@ class Assembler:
         padding: Zero pixels around each image before the crop.
         device: Where the images are.
         dtype: Of the pixels made.
-        most: The most distinct images that a job may need.
     """
 
-    def __init__(self, table: np.ndarray, padding: int, device: torch.device, dtype: torch.dtype, most: int):
-        self.padding, self.device, self.dtype, self.most = padding, device, dtype, most
+    def __init__(self, table: np.ndarray, padding: int, device: torch.device, dtype: torch.dtype):
+        self.padding, self.device, self.dtype = padding, device, dtype
         self._flat_table = np.ascontiguousarray(table).reshape(-1)
         self._table = torch.from_numpy(table).to(device)
         self._cores = min(available_cores(), _MOST_THREADS)
@@ -78,12 +77,9 @@ class Assembler:
 
     def _on_cuda(self, jobs: Iterable[Job]) -> Iterator[Batch]:
         for job in jobs:
-            images, indices = job.images, job.device.index
-            if job.augmix is not None:
-                images, indices = transform_by_torch(images, job.augmix, self.most)
-            for plan, index, labels in zip(job.device.steps(), indices, job.labels, strict=True):
+            for plan, labels in zip(job.device.steps(), job.labels, strict=True):
                 pixels = self._compiled(
-                    *(images, self._table, index, plan.offset, plan.flip),
+                    *(job.images, self._table, plan.index, plan.offset, plan.flip),
                     *(plan.pixel_box, plan.pixel_pattern, plan.pixel_values, self.padding, self.dtype),
                 )
                 yield batch_of(plan, pixels, labels)
@@ -102,7 +98,7 @@ class Assembler:
                 yield from self._finish(started[0])
                 started.popleft()
         finally:  # an epoch that is given up: nobody may write any more when the buffers and images go
-            for future in (piece for one in started for piece in (*one.pieces, *one.transforms)):
+            for future in (piece for one in started for piece in one.pieces):
                 if not future.cancel():
                     future.exception()
 
@@ -116,27 +112,20 @@ class Assembler:
         job, plan = group.job, group.job.host
         rows = plan.index.shape[1]
         end = (group.last - group.first) * rows
-        images, index, transforms = job.images.numpy(), plan.index[group.first : group.last], []
-        if job.augmix is not None:
-            augmix = job.augmix.of(slice(group.first, group.last))
-            images, transforms = transform_on_cpu(images, augmix, self._threads)
-            index = augmix.place
-        others = (plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values)
         # The rows of several steps are as good as those of one.
         arrays = [
-            array.reshape((end, *array.shape[2:]))
-            for array in (index, *(array[group.first : group.last] for array in others))
+            array[group.first : group.last].reshape((end, *array.shape[2:]))
+            for array in (plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values)
         ]
         pieces = [
             self._threads.submit(
-                _when_done,
-                *(transforms, assemble_rows),
-                *(images.reshape(-1), tuple(images.shape[1:3]), self._flat_table, *arrays),
+                assemble_rows,
+                *(job.images.numpy().reshape(-1), tuple(job.images.shape[1:3]), self._flat_table, *arrays),
                 *(self.padding, out.numpy().reshape(-1), begin, min(begin + _ROWS_PER_PIECE, end)),
             )
             for begin in range(0, end, _ROWS_PER_PIECE)
         ]
-        return _Started(group, out, pieces, transforms)
+        return _Started(group, out, pieces)
 
     def _finish(self, started: "_Started") -> Iterator[Batch]:
         for piece in started.pieces:
@@ -160,19 +149,11 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Started:
-    """A group that is being made: its pieces, and what they wait for."""
+    """A group that is being made."""
 
     group: _Group
     out: Tensor
     pieces: list[Future[None]]
-    transforms: list[Future[None]]
-
-
-def _when_done(futures: list[Future[None]], function: Callable[..., None], *arguments: object) -> None:
-    """Calls a function when all futures are done; they were submitted before, so some thread is at them."""
-    for future in futures:
-        future.result()
-    function(*arguments)
 
 
 def _steps_per_group(rows: int) -> int:

@@ -1,9 +1,9 @@
 """The `dali` pipeline: a DALI graph reads, crops, flips and normalises the images that a plan names, some steps ahead.
 
-The graph makes images, not batches: for some rows of a step one sample for every image that a member sees, and behind
-those one for every partner that is mixed in. Mixing them, and laying the members side by side, is done where DALI left
-them, without a copy over the host. What the graph does has the same bits as `pipelines.assemble`: positions are the
-plan's integers, and a byte becomes a float32 by the same table.
+The graph makes images, not batches: the samples of some rows of a step (`pipelines.samples`). Mixing them, and laying
+the members side by side, is done where DALI left them, without a copy over the host. What the graph does has the same
+bits as `pipelines.assemble`: positions are the plan's integers, and a byte becomes a float32 by the same table. With
+AugMix, which follows crop and flip, the graph ends there, and `pipelines.augmix` goes on.
 
 Shapes: N images of the data set, n samples, B rows of a step or of a part of it, M members, P = 2 (image, partner),
 K partners that are mixed in, C channels, H W pixels.
@@ -12,7 +12,6 @@ K partners that are mixed in, C channels, H W pixels.
 import importlib
 from collections import deque
 from collections.abc import Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -20,17 +19,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DataError
+from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import batch_of, normalisation_table
-from pipelines.augmix_steps import each_step
-from pipelines.dali_mixing import mix_by_numba, mix_by_torch
-from pipelines.plans import PlanFeed, PlannedBlock
+from pipelines.augmix import Augmix
+from pipelines.plans import PlanFeed
+from pipelines.samples import Samples, by_sample, list_samples, mix_by_numba, mix_by_torch, send
 from pipelines.store import Dataset
 
 if TYPE_CHECKING:
@@ -49,27 +50,23 @@ _INSTALL = "run `make setup-dali`, or `pip install 'mixmo-fast[dali]'`"
 
 @dataclass(frozen=True)
 class _Part:
-    """Rows of a step that DALI works on, whose samples are the B * M images and then the K partners.
+    """Rows of a step that DALI works on.
 
-    DALI reads `start` and `flip` where they are, so a part is kept until its samples have come back.
+    DALI reads `start` and `flip` of the samples where they are, so a part is kept until its samples have come back.
 
     Attributes:
         host: Their plan, as arrays.
         device: The plan of the whole step, on the device.
         labels: int64, of the whole step, on the device.
-        mixed: int64 (K,), ascending: which of the B * M images has a partner.
-        start: int32 (n, 3), number of the image, row and column of the crop in it, which may be negative.
-        flip: int32 (n,), 1 for a left-right flip after the crop.
-        images: uint8 (N, H, W, C), which the numbers count in: the mapped file, or what AugMix made for this step.
+        samples: What DALI makes for them.
+        augmix: What AugMix makes of each sample, leading axis n; None without it.
     """
 
     host: StepPlan
     device: StepPlan
     labels: Tensor
-    mixed: np.ndarray
-    start: np.ndarray
-    flip: np.ndarray
-    images: "TensorCPU"
+    samples: Samples
+    augmix: AugmixPlan | None
 
 
 class DaliTraining:
@@ -106,15 +103,14 @@ class DaliTraining:
         self._parts = [slice(first, min(first + rows, recipe.own_rows)) for first in range(0, recipe.own_rows, rows)]
         self._shape = (recipe.own_rows, dataset.height, dataset.width, recipe.members, dataset.channels)
         self._out = torch.empty(self._shape) if device.type == "cpu" else None
-        self._pixels = dataset.load_images("train", mmap=True)
-        self._as_sample = partial(dali.tensors.TensorCPU, layout=_LAYOUT)
-        self._images = self._as_sample(self._pixels)
-        self._source = _Source()
-        self._threads = ThreadPoolExecutor(workers or available_cores(), thread_name_prefix="augmix")
+        self._source = _Source(dali.tensors.TensorCPU(dataset.load_images("train", mmap=True), layout=_LAYOUT))
+        table = normalisation_table(dataset.mean, dataset.std)
+        self._augmix = Augmix(table, recipe.image_size, device) if recipe.augmix else None
         self._plans = PlanFeed(recipe, seed, device)
         samples = rows * recipe.members * (2 if recipe.msda else 1)
         ahead, threads = _STEPS_AHEAD * len(self._parts), workers or available_cores()
-        self._graph: Pipeline | None = _build_graph(dali, dataset, device, self._source, samples, ahead, threads)
+        size, bytes_to = (dataset.height, dataset.width), None if recipe.augmix else table
+        self._graph: Pipeline | None = _build_graph(dali, size, bytes_to, device, self._source, samples, ahead, threads)
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """The batches of an epoch counted from 1."""
@@ -131,8 +127,7 @@ class DaliTraining:
         self._source.stop()
         self._source.waiting.clear()
         self._plans.close()
-        self._threads.shutdown(cancel_futures=True)
-        self._images = self._pixels = None
+        self._source.images = None
 
     def _next_batch(self) -> Batch:
         on_cuda = self.device.type == "cuda"
@@ -144,11 +139,13 @@ class DaliTraining:
             (made,) = self._graph.run(stream)
             part = self._source.waiting.popleft()
             samples = torch.from_dlpack(made.as_tensor()).flatten(0, 1)
+            if self._augmix is not None:
+                samples = self._augmix(samples, part.augmix)
             if on_cuda:
-                mixed = torch.from_numpy(part.mixed).pin_memory().to(self.device, non_blocking=True)
+                (mixed,) = send([part.samples.mixed], self.device)
                 mix_by_torch(samples, mixed, part.device, out)
             else:
-                mix_by_numba(samples, part.mixed, part.host, out[rows])
+                mix_by_numba(samples, part.samples.mixed, part.host, out[rows])
         return batch_of(part.device, out.flatten(3).to(self.dtype), part.labels)
 
     def _end_epoch(self) -> None:
@@ -168,25 +165,25 @@ class DaliTraining:
         for block in self._plans.blocks(epoch):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
-            steps = zip(block.host.steps(), block.device.steps(), labels, self._images_of(block), strict=True)
-            for host, device, own_labels, (images, places) in steps:
+            steps = zip(block.host.steps(), block.device.steps(), labels, strict=True)
+            for step, (host, device, own_labels) in enumerate(steps):
                 for rows in self._parts:
                     part = host.at(rows)
-                    samples = _samples(part, places[rows], self.recipe.crop_padding)
-                    yield _Part(part, device, own_labels, *samples, images)
-
-    def _images_of(self, block: PlannedBlock) -> Iterator[tuple["TensorCPU", np.ndarray]]:
-        """For each step the images that its samples are cut from, and which of them each occurrence is: (B, M, P)."""
-        if block.augmix is None:
-            return ((self._images, index) for index in block.host.index)
-        made = each_step(self._pixels, block.augmix, self._threads)
-        return ((self._as_sample(images), places) for images, places in made)
+                    samples, augmix = list_samples(part, self.recipe.crop_padding), None
+                    if block.augmix is not None:
+                        augmix = block.augmix.at((step, rows)).each(partial(by_sample, mixed=samples.mixed))
+                    yield _Part(part, device, own_labels, samples, augmix)
 
 
 class _Source:
-    """What DALI asks for the next samples."""
+    """What DALI asks for the next samples.
 
-    def __init__(self):
+    Attributes:
+        images: uint8 (N, H, W, C), the mapped file, which the samples' numbers count in.
+    """
+
+    def __init__(self, images: "TensorCPU"):
+        self.images = images
         self.parts = _no_parts()
         self.waiting: deque[_Part] = deque()
 
@@ -194,7 +191,7 @@ class _Source:
         """Where the next samples begin, whether they are flipped, and all images for each; stops with the epoch."""
         part = next(self.parts)
         self.waiting.append(part)
-        return part.start, part.flip, [part.images] * len(part.flip)
+        return part.samples.start, part.samples.flip, [self.images] * len(part.samples.flip)
 
     def stop(self) -> None:
         """Has no more samples; what DALI was given stays where it is."""
@@ -207,16 +204,30 @@ def _no_parts() -> Generator[_Part, None, None]:
 
 
 def _build_graph(
-    dali: ModuleType, dataset: Dataset, device: torch.device, source: _Source, samples: int, ahead: int, threads: int
+    dali: ModuleType,
+    image_size: tuple[int, int],
+    table: NDArray[np.float32] | None,
+    device: torch.device,
+    source: _Source,
+    samples: int,
+    ahead: int,
+    threads: int,
 ) -> "Pipeline":
-    """The graph, whose one output is float32 (n, 1, H, W, C) on the device; n is at most `samples`."""
+    """The graph, whose one output is float32 (n, 1, H, W, C) on the device; n is at most `samples`.
+
+    Without a `table` (C, 256) that bytes are looked up in, the output is the bytes themselves.
+    """
     fn, types = dali.fn, dali.types
     on_cuda = device.type == "cuda"
-    size = (1, dataset.height, dataset.width)
-    table = normalisation_table(dataset.mean, dataset.std)
-    # The channels' tables stand in a row, that of channel c from 256 * c on. Each pixel has a copy of these numbers
-    # because DALI adds arrays of one shape much faster than it repeats a shorter one.
-    first_key = np.broadcast_to(np.arange(0, table.size, table.shape[1], dtype=np.uint16), (*size, len(table)))
+    size = (1, *image_size)
+
+    def normalised(image):
+        # The channels' tables stand in a row, that of channel c from 256 * c on. Each pixel has a copy of these numbers
+        # because DALI adds arrays of one shape much faster than it repeats a shorter one.
+        first = np.broadcast_to(np.arange(0, table.size, table.shape[1], dtype=np.uint16), (*size, len(table)))
+        key = image + types.Constant(np.ascontiguousarray(first), device="gpu" if on_cuda else "cpu")
+        # Not by crop_mirror_normalize: that multiplies by an inverse, which has other bits than torchvision's division.
+        return fn.lookup_table(key, keys=list(range(table.size)), values=table.ravel().tolist(), dtype=types.FLOAT)
 
     @dali.pipeline_def(
         batch_size=samples,
@@ -234,28 +245,11 @@ def _build_graph(
         if on_cuda:
             image = image.gpu()
         image = fn.flip(image, horizontal=flip)
-        key = image + types.Constant(np.ascontiguousarray(first_key), device="gpu" if on_cuda else "cpu")
-        # Not by crop_mirror_normalize: that multiplies by an inverse, which has other bits than torchvision's division.
-        return fn.lookup_table(key, keys=list(range(table.size)), values=table.ravel().tolist(), dtype=types.FLOAT)
+        return image if table is None else normalised(image)
 
     built = graph()
     built.build()
     return built
-
-
-def _samples(plan: StepPlan, index: np.ndarray, padding: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which images have a partner, where each sample begins, and whether it is flipped: see `_Part`.
-
-    Args:
-        plan: Of the rows.
-        index: int32 (B, M, P), which of the images at hand each occurrence is.
-        padding: Zero pixels around each image.
-    """
-    # Where a mask is 1 inside and outside, nothing is seen of the partner.
-    mixed = np.flatnonzero((plan.pixel_values != 1).any(axis=-1))
-    start = np.concatenate((index[..., None], plan.offset - np.int32(padding)), axis=-1).reshape(-1, 2, 3)
-    flip = plan.flip.reshape(-1, 2).astype(np.int32)
-    return mixed, np.concatenate((start[:, 0], start[mixed, 1])), np.concatenate((flip[:, 0], flip[mixed, 1]))
 
 
 def _device_id(device: torch.device) -> int:

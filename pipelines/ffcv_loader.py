@@ -25,11 +25,12 @@ from torch import Tensor
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.errors import DataError
+from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import normalisation_table
 from pipelines.assembler import Assembler, Job
-from pipelines.augmix_steps import StepImages
+from pipelines.augmix_assembler import AugmixAssembler, make_assembler
 from pipelines.beton_check import check_beton
 from pipelines.plans import PlanFeed, steps_per_block
 from pipelines.store import Dataset
@@ -55,14 +56,14 @@ class _Pool:
         host: The plans; their indices are places in the pool.
         device: The same on the device, but with the indices left as they were.
         labels: int64 (S, B, M, P), on the device.
-        augmix: What AugMix makes of the pool, if it is used.
+        augmix: What AugMix makes of each occurrence, if it is used.
     """
 
     numbers: np.ndarray
     host: StepPlan
     device: StepPlan
     labels: Tensor
-    augmix: StepImages | None
+    augmix: AugmixPlan | None
 
 
 class FfcvTraining:
@@ -103,7 +104,7 @@ class FfcvTraining:
         self._needed = np.zeros(recipe.images, dtype=np.bool_)
         self._labels = torch.from_numpy(dataset.load_labels("train")).to(device)
         table = normalisation_table(dataset.mean, dataset.std)
-        self._assembler = Assembler(table, recipe.crop_padding, device, dtype, self._steps * most)
+        self._assembler = make_assembler(table, recipe, device, dtype)
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._file = image_file(dataset.beton_path("train"), _POOLS_AHEAD, workers, cache, device.type == "cuda")
         self._plans = PlanFeed(recipe, seed, device)
@@ -135,7 +136,7 @@ class FfcvTraining:
                 steps = slice(first, first + self._steps)
                 host, device = block.host.at(steps), block.device.at(steps)
                 numbers, index = self._places(host.index)
-                augmix = block.augmix and block.augmix.of(steps).in_pool(self._place)
+                augmix = block.augmix and block.augmix.at(steps)
                 yield _Pool(numbers, replace(host, index=index), device, labels[steps], augmix)
 
     def _places(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +181,9 @@ class FfcvTraining:
         return pool, index
 
 
-def _end(streams: "set[ImageStream]", plans: PlanFeed, assembler: Assembler, file: "ImageFile") -> None:
+def _end(
+    streams: "set[ImageStream]", plans: PlanFeed, assembler: Assembler | AugmixAssembler, file: "ImageFile"
+) -> None:
     assembler.close()
     for stream in tuple(streams):
         stream.end()

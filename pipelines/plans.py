@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixmo_fast.mixing.augmix import AugmixPlan, draw_augmix
 from mixmo_fast.mixing.plan import StepPlan, draw_plan_block
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.augmix_steps import StepImages, draw_step_images
 
 _ROWS_PER_BLOCK = 2048
 _STEPS_PER_BLOCK = 32
@@ -42,13 +42,13 @@ class PlannedBlock:
         first: Number of the first step within the epoch, from 0.
         host: As numpy arrays.
         device: As tensors on the device.
-        augmix: The images that AugMix makes for them, which their indices do not count in; None without it.
+        augmix: What AugMix makes of each occurrence, leading axes (S, B, M, P); None without it.
     """
 
     first: int
     host: StepPlan
     device: StepPlan
-    augmix: StepImages | None
+    augmix: AugmixPlan | None
 
     def __len__(self) -> int:
         return len(self.host.index)
@@ -105,7 +105,7 @@ class PlanFeed:
         plan = draw_plan_block(self.recipe, self.seed, epoch, first, steps)
         augmix = None
         if self.recipe.augmix:
-            augmix = draw_step_images(self.seed, epoch, first, plan.index, self.recipe.image_size)
+            augmix = draw_augmix(self.recipe, self.seed, epoch, first, plan.index)
         return _Drawn(first, plan, augmix, pack(plan, pinned=True) if self._copies else None)
 
     def _send(self, future: "Future[_Drawn]") -> "_Sent":
@@ -132,7 +132,7 @@ class _Drawn:
 
     first: int
     plan: StepPlan
-    augmix: StepImages | None
+    augmix: AugmixPlan | None
     packed: Tensor | None
 
 

@@ -25,12 +25,12 @@ from torch.utils.data import DataLoader
 from mixmo_fast.batch import Batch
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DataError, MixmoError
-from mixmo_fast.mixing.augmix import draw_augmix
+from mixmo_fast.mixing.augmix import AugmixPlan, draw_augmix
 from mixmo_fast.mixing.patterns import INSIDE
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import batch_of
-from pipelines.augmix import apply_augmix
+from pipelines.augmix_pillow import augment
 from pipelines.plans import PlanFeed
 from pipelines.shared_images import SharedImages
 
@@ -45,8 +45,6 @@ _WORKER_DIED = re.compile(
     r"DataLoader worker \(pid.*\) (exited unexpectedly|is killed by signal)|Pin memory thread exited unexpectedly"
 )
 _NO_SHARED_MEMORY = re.compile(r"unable to .* file </torch_")
-
-_KERNELS = "pipelines.augmix_kernels"
 
 Key = tuple[int, int, int]
 """Epoch, step and row: a plan and its place in it, so an item depends on nothing else."""
@@ -98,7 +96,7 @@ class ReferenceTraining:
         self._turn: object | None = None
         if self.workers:
             # Its imports take seconds, which pass while the caller builds a network.
-            _CONTEXT.set_forkserver_preload([__name__, *([_KERNELS] if recipe.augmix else [])])
+            _CONTEXT.set_forkserver_preload([__name__])
             multiprocessing.forkserver.ensure_running()
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
@@ -196,7 +194,7 @@ class Rows:
         self._mean, self._std = list(mean), list(std)
         self._recipe, self._seed = recipe, seed
         self._drawn: tuple[tuple[int, int], StepPlan] | None = None
-        self._transformed: dict[int, np.ndarray] = {}
+        self._augmix: AugmixPlan | None = None
 
     def __getitem__(self, key: Key) -> tuple[Tensor, Tensor]:
         """Pixels float32 (H, W, M * C) and labels int64 (M, P) of one row."""
@@ -212,14 +210,8 @@ class Rows:
             plan = draw_step_plan(self._recipe, self._seed, epoch, step)
             self._drawn = (epoch, step), plan
             if self._recipe.augmix:
-                self._transformed = self._augmixed(epoch, step, np.unique(plan.index))
+                self._augmix = draw_augmix(self._recipe, self._seed, epoch, step, plan.index[None]).at(0)
         return self._drawn[1]
-
-    def _augmixed(self, epoch: int, step: int, numbers: np.ndarray) -> dict[int, np.ndarray]:
-        """Number of an image -> what AugMix makes of it in this step, uint8 (H, W, C), for int32 (D,) numbers."""
-        images = torch.from_numpy(np.stack([self._images[number] for number in numbers]))
-        plan = draw_augmix(self._seed, epoch, step, numbers)
-        return dict(zip(numbers.tolist(), apply_augmix(images, plan).numpy(), strict=True))
 
     def _mixed(self, plan: StepPlan, row: int, member: int) -> Tensor:
         """What a member sees in a row: float32 (C, H, W)."""
@@ -232,13 +224,14 @@ class Rows:
     def _augmented(self, plan: StepPlan, row: int, member: int, which: int) -> Tensor:
         """An image (0) or its partner (1), cropped, flipped and normalised: float32 (C, H, W)."""
         place = row, member, which
-        number = plan.index[place]
-        image = Image.fromarray(self._transformed[int(number)] if self._recipe.augmix else self._images[number])
+        image = Image.fromarray(self._images[plan.index[place]])
         if padding := self._recipe.crop_padding:
             top, left = plan.offset[place].tolist()
             image = TF.crop(TF.pad(image, padding), top, left, *self._recipe.image_size)
         if plan.flip[place]:
             image = TF.hflip(image)
+        if self._augmix is not None:
+            return augment(image, self._augmix.at(place), self._mean, self._std)
         return TF.normalize(TF.to_tensor(image), self._mean, self._std, inplace=True)
 
 

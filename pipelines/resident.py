@@ -13,9 +13,10 @@ from torch import Tensor
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.assembler import Assembler, Job
+from pipelines.assembler import Job
+from pipelines.augmix_assembler import make_assembler
 from pipelines.kernels import normalise_rows
-from pipelines.plans import PlanFeed, steps_per_block
+from pipelines.plans import PlanFeed
 
 
 class ResidentTraining:
@@ -44,8 +45,7 @@ class ResidentTraining:
         self.recipe = recipe
         self.steps_per_epoch = recipe.steps_per_epoch
         self._plans = PlanFeed(recipe, seed, device)
-        most = steps_per_block(recipe.own_rows) * recipe.most_images_a_step
-        self._assembler = Assembler(table, recipe.crop_padding, device, dtype, most)
+        self._assembler = make_assembler(table, recipe, device, dtype)
         self._images = torch.from_numpy(images).to(device)
         self._labels = torch.from_numpy(labels).to(device)
 

@@ -1,9 +1,10 @@
-"""AugMix: what is drawn, what it makes of pixels, and that nothing but seed, epoch, step and image decides it."""
+"""AugMix: the authors' operations to the byte, their distribution, and that nothing hidden decides a draw."""
 
 import itertools
-from concurrent.futures import ThreadPoolExecutor
+import json
 from contextlib import closing
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,151 +12,144 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lab import CONFIG, Lab, assert_same_tensors
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy import stats
 from test_plan import recipe
 
-from mixmo_fast.mixing.augmix import NO_OPERATION, SEVERITY, AugmixPlan, Operation, draw_augmix
+from mixmo_fast.mixing.augmix import MOST_OPERATIONS, NO_OPERATION, AugmixPlan, Operation, draw_augmix
 from mixmo_fast.mixing.philox import words_at
 from mixmo_fast.mixing.plan import draw_plan_block
+from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assemble import normalisation_table
-from pipelines.augmix import apply_augmix, apply_by_torch, fixed_point
-from pipelines.augmix_steps import draw_step_images, each_step, transform_by_torch
+from pipelines.augmix import Augmix
+from pipelines.augmix_pillow import apply_operation, augment
 from pipelines.plans import PlanFeed
 from pipelines.resident import ResidentTraining
 
 CPU = torch.device("cpu")
-MANY = draw_augmix(1, 1, 0, np.arange(20_000, dtype=np.int32))
-AFFINE = [name for name in Operation if name.name.startswith(("ROTATE", "SHEAR", "TRANSLATE"))]
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "augmix.json").read_text())
+ALONE = recipe(members=1, mixing=None, msda=None, augmix=True, rows=4000, repetitions=1, images=20_000)
 
 
-def photographs(count: int, height: int = 32, width: int = 32) -> torch.Tensor:
+def drawn_alone(seed: int, rows: int = 4000) -> AugmixPlan:
+    """Independent transforms, one a row: leading axis n."""
+    alone = replace(ALONE, rows=rows)
+    return draw_augmix(alone, seed, 1, 0, np.zeros((1, rows, 1, 2), dtype=np.int32)).at((0, slice(None), 0, 0))
+
+
+def images_of(count: int, height: int, width: int) -> np.ndarray:
     """Smooth images in few colours, dark ones among them, and the last all noise: uint8 (n, H, W, 3)."""
     random = np.random.default_rng(count)
     coarse = Image.fromarray(random.integers(0, 256, (8 * count, 8, 3), dtype=np.uint8))
-    smooth = np.asarray(coarse.resize((width, height * count), Image.Resampling.BICUBIC)).reshape(
-        count, height, width, 3
-    )
-    images = smooth // random.integers(1, 6, (count, 1, 1, 1), dtype=np.uint8)
+    smooth = np.asarray(coarse.resize((width, height * count), Image.Resampling.BICUBIC))
+    images = smooth.reshape(count, height, width, 3) // random.integers(1, 6, (count, 1, 1, 1), dtype=np.uint8)
     images[-1] = random.integers(0, 256, images[-1].shape)
-    return torch.from_numpy(images)
+    return images
 
 
-def only(operation: Operation | np.ndarray, levels: np.ndarray, signs: np.ndarray) -> AugmixPlan:
-    """A plan of one operation for each image, whose result is not mixed with anything."""
-    count = len(levels)
-    plan = AugmixPlan(
-        operation=np.full((count, 3, 3), NO_OPERATION, dtype=np.int8),
-        level=np.ones((count, 3, 3)),
-        sign=np.ones((count, 3, 3), dtype=np.int8),
-        chain_weight=np.tile((0.0, 1.0, 0.0), (count, 1)),
-        mixed=np.ones(count),
-    )
-    plan.operation[:, 1, 0], plan.level[:, 1, 0], plan.sign[:, 1, 0] = operation, levels, signs
-    return plan
+def golden_image(size: int, k: int) -> np.ndarray:
+    y, x, c = np.indices((size, size, 3))
+    return np.floor(127.5 * (1 + np.sin(0.13 * (y + k) * (c + 1) + 0.21 * x + 0.7 * k))).astype(np.uint8)
 
 
-def by_pillow(image: Image.Image, operation: Operation, level: float, sign: int) -> Image.Image:
-    """The published operations, as Pillow has them."""
-    width, height = image.size
-    shear = sign * level * 0.3 / 10
-    across, down = (sign * int(level * (side / 3) / 10) for side in (width, height))
-    warp = {
-        Operation.SHEAR_X: (1, shear, 0, 0, 1, 0),
-        Operation.SHEAR_Y: (1, 0, 0, shear, 1, 0),
-        Operation.TRANSLATE_X: (1, 0, across, 0, 1, 0),
-        Operation.TRANSLATE_Y: (1, 0, 0, 0, 1, down),
-    }
-    if operation in warp:
-        return image.transform(image.size, Image.Transform.AFFINE, warp[operation], Image.Resampling.BILINEAR)
-    return {
-        Operation.IDENTITY: lambda: image,
-        Operation.EQUALIZE: lambda: ImageOps.equalize(image),
-        Operation.POSTERIZE: lambda: ImageOps.posterize(image, 4 - int(level * 4 / 10)),
-        Operation.ROTATE: lambda: image.rotate(sign * int(level * 30 / 10), Image.Resampling.BILINEAR),
-        Operation.SOLARIZE: lambda: ImageOps.solarize(image, 256 - int(level * 256 / 10)),
-        Operation.INVERT: lambda: ImageOps.invert(image),
-    }[operation]()
+def checksum(pixels: np.ndarray) -> int:
+    return int((pixels.ravel().astype(np.int64) * (np.arange(pixels.size) % 251 + 1)).sum())
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 64), (18, 24)])
-@pytest.mark.parametrize("operation", Operation)
-def test_an_operation_is_pillows(operation, size):
-    images = photographs(60, *size)
-    levels, signs = np.linspace(0.1, 9.9, 60), np.tile((1, -1), 30)  # beyond the severity, too
-    found = apply_augmix(images, only(operation, levels, signs)).numpy()
-    expected = np.stack(
-        [
-            np.asarray(by_pillow(Image.fromarray(image), operation, level, sign))
-            for image, level, sign in zip(images.numpy(), levels.tolist(), signs.tolist(), strict=True)
-        ]
-    )
-    # Pillow cuts off what is behind the point, here it is rounded.
-    most = 1 if operation in AFFINE else 0
-    difference = np.abs(found.astype(int) - expected)
-    # A border pixel whose place is the image's very edge may be on either side of it.
-    assert (difference > most).mean() <= (2e-4 if operation in AFFINE else 0)
-    assert difference.mean() < 0.51 * most or not most
-    if operation != Operation.IDENTITY:
-        assert (found != images.numpy()).any(axis=(1, 2, 3)).mean() > 0.3
+def only(*steps: tuple[Operation, int]) -> AugmixPlan:
+    """A plan of one image whose second chain has these operations and signs, and is all that counts."""
+    operation, sign = np.full((1, 3, 4), NO_OPERATION, dtype=np.int8), np.ones((1, 3, 4), dtype=np.int8)
+    for turn, (which, way) in enumerate(steps):
+        operation[0, 1, turn], sign[0, 1, turn] = which, way
+    return AugmixPlan(operation, sign, np.array([[0, 1, 0]], dtype=np.float32), np.ones(1, dtype=np.float32))
 
 
-def test_a_flat_image_and_one_of_few_pixels_are_equalized_as_by_pillow():
-    for image in (
-        np.full((32, 32, 3), 7),
-        np.full((2, 2, 3), 200),
-        np.indices((16, 16)).sum(0)[..., None].repeat(3, 2),
-    ):
+def as_bytes(images: np.ndarray, plan: AugmixPlan) -> np.ndarray:
+    """What AugMix makes of images where bytes are left as they are: float32 (n, H, W, C)."""
+    table = np.tile(np.arange(256, dtype=np.float32), (3, 1))
+    return Augmix(table, images.shape[1:3], CPU)(torch.from_numpy(images), plan).numpy()
+
+
+@pytest.mark.parametrize("case", GOLDEN["operations"], ids=lambda case: f"{case['size']}-{case['k']}")
+def test_operations_have_the_authors_bytes(case):
+    image = golden_image(case["size"], case["k"])
+    assert checksum(image) == case["image_checksum"]
+    for name, expected in case["results"].items():
+        operation = next(one for one in Operation if one.name.replace("_", "").lower() == name[:-1].lower())
+        sign = 1 if name[-1] == "+" else -1
+        assert checksum(np.asarray(apply_operation(Image.fromarray(image), operation, sign))) == expected, name
+        assert checksum(as_bytes(image[None], only((operation, sign)))) == expected, name
+
+
+@pytest.mark.parametrize(("number", "seed"), [(0, 3), (1, 4), (2, 5)])
+def test_images_change_as_much_and_as_often_as_the_authors_do(number, seed):
+    golden = GOLDEN["draws"][number]
+    image = golden_image(golden["size"], golden["k"])
+    augmix, plan = Augmix(normalisation_table((0,) * 3, (1,) * 3), image.shape[:2], CPU), drawn_alone(seed)
+    change, total = [], 0
+    for first in range(0, 4000, 250):
+        some = torch.from_numpy(np.repeat(image[None], 250, axis=0))
+        made = augmix(some, plan.at(slice(first, first + 250)))
+        change += (made - some / 255).square().mean(dim=(1, 2, 3)).sqrt().tolist()
+        total = total + made.sum(dim=0).double()
+    change = np.sort(change)
+    for percent, value in enumerate(golden["rms_change_percentiles"]):
+        below, above = (np.searchsorted(change, value + slack, side="right") / 4000 for slack in (-2e-5, 2e-5))
+        assert below - 0.03 <= percent / 100 <= above + 0.03
+    assert np.mean(change) == pytest.approx(golden["rms_change_mean"], abs=0.006)
+    mean = (total / 4000).numpy()
+    np.testing.assert_allclose(mean.mean(axis=(0, 1)), golden["mean_of_mean_image"], atol=0.004)
+    side = golden["size"] // 8
+    blocks = mean[..., 0].reshape(8, side, 8, side).mean(axis=(1, 3))
+    np.testing.assert_allclose(blocks, golden["mean_image_8x8_blocks_channel_0"], atol=0.012)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from([(8, 8), (32, 32), (5, 17), (64, 64), (1, 3)]), st.integers(1, 30))
+def test_many_at_once_have_the_bits_of_one_at_a_time_by_pillow(seed, size, count):
+    images, plan = images_of(count, *size), drawn_alone(seed, count)
+    mean, std = [0.49, 0.48, 0.4466], [0.2023, 0.1994, 0.2010]
+    found = Augmix(normalisation_table(mean, std), size, CPU)(torch.from_numpy(images), plan)
+    for place, image in enumerate(images):
+        expected = augment(Image.fromarray(image), plan.at(place), mean, std)
+        assert torch.equal(found[place], expected.permute(1, 2, 0))
+
+
+def test_flat_images_and_ones_of_few_pixels_are_equalised_as_by_pillow():
+    few = np.indices((16, 16)).sum(0)[..., None].repeat(3, 2)
+    for image in (np.full((32, 32, 3), 7), np.full((2, 2, 3), 200), few):
         pixels = image.astype(np.uint8)
-        found = apply_augmix(torch.from_numpy(pixels)[None], only(Operation.EQUALIZE, np.ones(1), np.ones(1)))
-        assert np.array_equal(found[0].numpy(), np.asarray(ImageOps.equalize(Image.fromarray(pixels))))
+        expected = apply_operation(Image.fromarray(pixels), Operation.EQUALIZE, 1)
+        assert np.array_equal(as_bytes(pixels[None], only((Operation.EQUALIZE, 1)))[0], np.asarray(expected))
 
 
-def test_chains_are_followed_in_order_and_mixed_to_half_a_grey_level():
-    images, plan = photographs(80), draw_augmix(9, 2, 3, np.arange(80, dtype=np.int32))
-    expected = (1 - plan.mixed[:, None, None, None]) * images.numpy()
+def test_a_chain_is_followed_in_order_and_what_comes_from_outside_is_black_when_it_comes():
+    image = golden_image(32, 0)[None]
+    moved_then_inverted = as_bytes(image, only((Operation.TRANSLATE_X, 1), (Operation.INVERT, 1)))
+    inverted_then_moved = as_bytes(image, only((Operation.INVERT, 1), (Operation.TRANSLATE_X, 1)))
+    assert (moved_then_inverted[0, :, -1] == 255).all() and (inverted_then_moved[0, :, -1] == 0).all()
+    assert np.array_equal(moved_then_inverted[0, :, :-1], inverted_then_moved[0, :, :-1])
+    assert np.array_equal(inverted_then_moved[0, :, :-1], 255 - image[0, :, 1:])  # 1.44 pixels are one
+    four_times = as_bytes(image, only(*((Operation.TRANSLATE_Y, -1),) * 4))
+    assert np.array_equal(four_times[0, 4:], image[0, :-4]) and not four_times[0, :4].any()
+
+
+def test_the_mixture_is_not_rounded_to_grey_levels():
+    images, plan = images_of(60, 32, 32), drawn_alone(9, 60)
+    expected = (1 - plan.blend.astype(float)[:, None, None, None]) * images
     for chain in range(3):
-        state = images
-        for turn in range(3):
-            lasts = plan.operation[:, chain, turn] != NO_OPERATION
-            operations = np.where(lasts, plan.operation[:, chain, turn], Operation.IDENTITY)
-            one = only(operations, plan.level[:, chain, turn], plan.sign[:, chain, turn])
-            state = apply_augmix(state, one)
-        expected = expected + (plan.mixed * plan.chain_weight[:, chain])[:, None, None, None] * state.numpy()
-    difference = np.abs(apply_augmix(images, plan).numpy() - expected)
-    assert difference.max() < 0.51
-    assert 0.2 < difference.mean() < 0.27  # rounded, not cut off
+        alone = replace(plan, chain_weight=np.eye(3, dtype=np.float32)[[chain] * 60], blend=np.ones_like(plan.blend))
+        share = (plan.blend.astype(float) * plan.chain_weight[:, chain])[:, None, None, None]
+        expected = expected + share * as_bytes(images, alone)
+    found = as_bytes(images, plan)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert (np.abs(found - found.round()) > 0.1).mean() > 0.3
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.sampled_from([(8, 8), (32, 32), (5, 17), (64, 64)]), st.integers(1, 40))
-def test_the_kernel_and_its_torch_twin_agree_to_the_last_bit(seed, size, count):
-    images, plan = photographs(count, *size), draw_augmix(seed, 1, 0, np.arange(count, dtype=np.int32))
-    twin = torch.empty_like(images)
-    apply_by_torch(images, fixed_point(plan, *size), twin)
-    assert torch.equal(apply_augmix(images, plan), twin)
-
-
-def test_an_image_does_not_depend_on_those_beside_it(monkeypatch):
-    images, plan = photographs(50), draw_augmix(4, 1, 7, np.arange(50, dtype=np.int32))
-    transforms = fixed_point(plan, 32, 32)
-    whole, twin = apply_augmix(images, plan), torch.empty_like(images)
-    alone = [
-        apply_augmix(images[i : i + 1], AugmixPlan(*(getattr(plan, f.name)[i : i + 1] for f in fields(plan))))
-        for i in range(50)
-    ]
-    assert torch.equal(torch.cat(alone), whole)
-    monkeypatch.setattr("pipelines.augmix._IMAGES_AT_ONCE", 7)
-    apply_by_torch(images, transforms, twin)
-    assert torch.equal(twin, whole)
-
-
-def test_white_stays_white_where_nothing_is_moved_or_changed():
-    plan = replace(MANY, operation=np.where(MANY.operation >= 0, Operation.IDENTITY, NO_OPERATION))
-    weight = fixed_point(plan, 4, 4).weight
-    assert (weight.sum(axis=1) == 2**16).all() and (weight >= 0).all()
-    images = torch.full((len(plan), 4, 4, 3), 255, dtype=torch.uint8)
-    assert torch.equal(apply_augmix(images, plan), images)
+def test_an_image_does_not_depend_on_those_beside_it():
+    images, plan = images_of(40, 32, 32), drawn_alone(4, 40)
+    alone = [as_bytes(images[i : i + 1], plan.at(slice(i, i + 1))) for i in range(40)]
+    assert np.array_equal(np.concatenate(alone), as_bytes(images, plan))
 
 
 @settings(max_examples=50, deadline=None)
@@ -170,103 +164,84 @@ def test_words_at_a_place_are_numpys(numbers, count):
         assert np.array_equal(found[row], philox.random_raw(count))
 
 
+MANY = drawn_alone(1, 20_000)
+
+
 def test_depths_and_operations_are_uniform():
     depth = (MANY.operation != NO_OPERATION).sum(axis=2)
-    assert stats.chisquare(np.bincount(depth.ravel(), minlength=4)[1:]).pvalue > 1e-3
+    assert stats.chisquare(np.bincount(depth.ravel(), minlength=5)[1:]).pvalue > 1e-3
     assert (depth >= 1).all()
     # From the depth on there is nothing, and before it no gap.
-    assert ((MANY.operation != NO_OPERATION) == (np.arange(3) < depth[..., None])).all()
+    assert ((MANY.operation != NO_OPERATION) == (np.arange(MOST_OPERATIONS) < depth[..., None])).all()
     # The depths of an image's chains have nothing to do with each other, nor an operation with its predecessor.
-    assert stats.chi2_contingency(np.histogram2d(depth[:, 0], depth[:, 1], bins=3)[0]).pvalue > 1e-3
-    full = MANY.operation[depth == 3]
-    for turn in range(3):
+    assert stats.chi2_contingency(np.histogram2d(depth[:, 0], depth[:, 1], bins=4)[0]).pvalue > 1e-3
+    full = MANY.operation[depth == MOST_OPERATIONS]
+    for turn in range(MOST_OPERATIONS):
         assert stats.chisquare(np.bincount(full[:, turn], minlength=10)).pvalue > 1e-3
     assert stats.chi2_contingency(np.histogram2d(full[:, 0], full[:, 1], bins=10)[0]).pvalue > 1e-3
 
 
-def test_levels_signs_and_shares_are_distributed_as_published():
-    level = stats.uniform(0.1, SEVERITY - 0.1)
-    assert stats.kstest(MANY.level.ravel(), level.cdf).pvalue > 1e-3
+def test_signs_and_shares_are_distributed_as_published():
     assert stats.binomtest(int((MANY.sign == 1).sum()), MANY.sign.size).pvalue > 1e-3
     assert set(np.unique(MANY.sign)) == {-1, 1}
-    assert stats.kstest(MANY.mixed, "uniform").pvalue > 1e-3
+    assert stats.kstest(MANY.blend, "uniform").pvalue > 1e-3
     for chain in range(3):  # a component of Dirichlet(1, 1, 1)
         assert stats.kstest(MANY.chain_weight[:, chain], stats.beta(1, 2).cdf).pvalue > 1e-3
-    np.testing.assert_allclose(MANY.chain_weight.sum(axis=1), 1, rtol=1e-12)
-    pairs = (MANY.mixed, MANY.chain_weight[:, 0], MANY.level[:, 0, 0], MANY.level[:, 1, 0], MANY.level[:, 0, 1])
+    np.testing.assert_allclose(MANY.chain_weight.sum(axis=1), 1, atol=1e-6)
+    pairs = (MANY.blend, MANY.chain_weight[:, 0], MANY.sign[:, 0, 0], MANY.operation[:, 1, 0], MANY.operation[:, 0, 1])
     for first, second in itertools.combinations(pairs, 2):
         assert stats.spearmanr(first, second).pvalue > 1e-3
 
 
-def assert_same(first: AugmixPlan, second: AugmixPlan) -> None:
+def drawn(a_recipe: Recipe, epoch: int = 2, step: int = 8, steps: int = 1, seed: int = 5):
+    """Indices (S, B, M, P) and the plan of each."""
+    index = draw_plan_block(a_recipe, seed, epoch, step, steps).index
+    return index, draw_augmix(a_recipe, seed, epoch, step, index)
+
+
+def keys_of(plan: AugmixPlan) -> np.ndarray:
+    """One number for each transform, in the leading axes."""
+    return plan.blend.view(np.int32).astype(np.int64) * 2**31 + plan.chain_weight[..., 0].view(np.int32)
+
+
+def test_a_member_sees_an_image_and_its_partners_by_one_transform_a_step():
+    index, plan = drawn(recipe(augmix=True))
+    assert plan.operation.shape == (1, 64, 2, 2, 3, 4) and plan.blend.shape == index.shape
+    keys = keys_of(plan)
+    assert (keys[..., 0] == keys[..., 1]).all() and (index[..., 0] != index[..., 1]).any()
+    for member in range(2):
+        own = dict(zip(index[0, :, member, 0].tolist(), keys[0, :, member, 0].tolist(), strict=True))
+        assert len(set(own.values())) == 16  # of 64 rows, four of each image
+        assert [own[image] for image in index[0, :, member, 0].tolist()] == keys[0, :, member, 0].tolist()
+    assert not set(keys[0, :, 0].ravel().tolist()) & set(keys[0, :, 1].ravel().tolist())
+
+
+def test_a_single_network_draws_anew_for_every_occurrence():
+    _, plan = drawn(recipe(members=1, mixing=None, augmix=True))
+    assert len(np.unique(keys_of(plan))) == 128
+
+
+@pytest.mark.parametrize("members", [1, 2, 3])
+def test_a_step_is_drawn_alike_alone_in_a_block_or_in_parts(members):
+    whole = recipe(augmix=True, members=members, images=400, mixing=None if members == 1 else recipe().mixing)
+    _, block = drawn(whole, steps=3)
+    _, alone = drawn(whole, step=9)
     for field in fields(AugmixPlan):
-        np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name))
+        assert np.array_equal(getattr(block, field.name)[1], getattr(alone, field.name)[0])
+    parts = [drawn(replace(whole, parts=2, part=part), step=9)[1] for part in range(2)]
+    for field in fields(AugmixPlan):
+        joined = np.concatenate([getattr(part, field.name) for part in parts], axis=1)
+        assert np.array_equal(joined, getattr(alone, field.name))
 
 
-def test_a_transform_depends_on_the_image_not_on_its_company():
-    order = np.random.default_rng(0).permutation(500).astype(np.int32)
-    whole, shuffled = draw_augmix(3, 2, 8, np.arange(500, dtype=np.int32)), draw_augmix(3, 2, 8, order)
-    assert_same(AugmixPlan(*(getattr(whole, field.name)[order] for field in fields(AugmixPlan))), shuffled)
-    steps = np.array([8, 9, 8])
-    several = draw_augmix(3, 2, steps, np.array([4, 4, 400], dtype=np.int32))
-    for place, (step, image) in enumerate(((8, 4), (9, 4), (8, 400))):
-        one = draw_augmix(3, 2, step, np.array([image], dtype=np.int32))
-        here = slice(place, place + 1)
-        assert_same(AugmixPlan(*(getattr(several, field.name)[here] for field in fields(AugmixPlan))), one)
-
-
-@pytest.mark.parametrize("change", [{"seed": 4}, {"epoch": 3}, {"step": 9}, {"images": np.arange(500, 1000)}])
-def test_another_seed_epoch_step_or_image_is_another_transform(change):
-    where = {"seed": 3, "epoch": 2, "step": 8, "images": np.arange(500, dtype=np.int32)}
-    first, second = draw_augmix(**where), draw_augmix(**(where | change))
-    assert (first.mixed != second.mixed).all()
-    assert abs(stats.spearmanr(first.mixed, second.mixed).statistic) < 0.15
-
-
-def test_an_occurrence_is_made_from_its_image_by_the_transform_of_the_step():
-    index = draw_plan_block(recipe(), 5, 2, 10, 6).index
-    block = draw_step_images(5, 2, 10, index, (32, 32))
-    assert np.array_equal(block.source[block.place], index)  # for image and partner, in every row and member
-    assert block.bounds[0] == 0 and block.bounds[-1] == len(block)
-    for step in range(6):
-        images = slice(block.bounds[step], block.bounds[step + 1])
-        numbers = block.source[images]
-        assert np.array_equal(numbers, np.unique(index[step]))  # each image once, so one transform a step
-        expected = fixed_point(draw_augmix(5, 2, 10 + step, numbers), 32, 32)
-        for found in (block.transforms.of(images), block.of(slice(step, step + 1)).transforms):
-            for field in fields(found):
-                assert np.array_equal(getattr(found, field.name), getattr(expected, field.name))
-        part = block.of(slice(step, step + 1))
-        assert np.array_equal(part.source[part.place], index[step : step + 1])
-
-
-def test_what_cuda_does_for_some_steps_is_what_a_cpu_does():
-    images, index = photographs(300), draw_plan_block(recipe(images=300), 5, 1, 0, 3).index
-    steps = draw_step_images(5, 1, 0, index, (32, 32))
-    threads = ThreadPoolExecutor(2)
-    with closing(each_step(images.numpy(), steps, threads)) as one_by_one:
-        expected = [made[place] for made, place in one_by_one]
-    threads.shutdown()
-    made, place = transform_by_torch(images, steps, most=len(steps) + 9)
-    assert (len(made), place.dtype) == (len(steps) + 9, torch.int32)
-    assert np.array_equal(made.numpy()[place.numpy()], np.stack(expected))
-    assert len({image.tobytes() for image in made.numpy()[: len(steps)]}) > 0.9 * len(steps)
-
-
-def test_ranks_that_share_a_step_transform_an_image_alike():
-    one = recipe(augmix=True, images=400)
-    seen: dict[int, bytes] = {}
-    for part in range(2):
-        mine = replace(one, parts=2, part=part)
-        index = draw_plan_block(mine, 5, 1, 0, 1).index
-        images = draw_step_images(5, 1, 0, index, one.image_size)
-        for place, number in enumerate(images.source.tolist()):
-            transform = b"".join(
-                getattr(images.transforms, field.name)[place].tobytes() for field in fields(images.transforms)
-            )
-            assert seen.setdefault(number, transform) == transform
-        assert len(images) <= mine.most_images_a_step
-    assert seen.keys() == set(np.unique(draw_plan_block(one, 5, 1, 0, 1).index).tolist())
+@pytest.mark.parametrize("members", [1, 2])
+@pytest.mark.parametrize("change", [{"seed": 4}, {"epoch": 3}, {"step": 9}])
+def test_another_seed_epoch_or_step_is_another_transform(change, members):
+    a_recipe = recipe(augmix=True, members=members, mixing=None if members == 1 else recipe().mixing, images=64)
+    index = draw_plan_block(a_recipe, 3, 2, 0, 1).index
+    at = {"seed": 3, "epoch": 2, "step": 8}
+    first, second = (draw_augmix(a_recipe, *values.values(), index) for values in (at, at | change))
+    assert not set(keys_of(first).ravel().tolist()) & set(keys_of(second).ravel().tolist())
 
 
 def test_plans_are_the_same_with_and_without_it():
@@ -278,28 +253,10 @@ def test_plans_are_the_same_with_and_without_it():
                 assert np.array_equal(getattr(first.host, field.name), getattr(second.host, field.name))
 
 
-@pytest.mark.parametrize("rows", [8, 64, 2400])
-def test_a_step_is_made_of_transformed_images_whatever_its_size(rows):
-    """Small steps are made several at a time, large ones in several pieces."""
-    small = {"image_size": (8, 8), "map_size": (8, 8), "crop_padding": 0, "flip": False}
-    a_recipe = recipe(augmix=True, images=2500, rows=rows, msda=None, **small)
-    images = photographs(2500, 8, 8).numpy()
-    table = np.tile(np.arange(256, dtype=np.float32), (3, 1))
-    training = ResidentTraining(images, np.arange(2500), table, a_recipe, 5, CPU)
-    with closing(training):
-        for step, batch in enumerate(itertools.islice(training.epoch(1), 12)):
-            numbers = batch.labels[:, :, 0].numpy()
-            plan = draw_augmix(5, 1, step, numbers.ravel().astype(np.int32))
-            expected = apply_augmix(torch.from_numpy(images[numbers.ravel()]), plan)
-            found = batch.images.unflatten(1, (a_recipe.members, 3)).permute(0, 1, 3, 4, 2).flatten(0, 1)
-            assert torch.equal(found, expected.float())
-
-
-def test_an_epoch_that_is_given_up_leaves_nothing_running():
+def test_an_epoch_that_is_given_up_changes_no_other():
     a_recipe = recipe(augmix=True, images=2500)
-    images = photographs(2500).numpy()
     table = normalisation_table((0.5,) * 3, (0.5,) * 3)
-    training = ResidentTraining(images, np.zeros(2500, dtype=np.int64), table, a_recipe, 5, CPU)
+    training = ResidentTraining(images_of(2500, 32, 32), np.zeros(2500, dtype=np.int64), table, a_recipe, 5, CPU)
     with closing(training):
         first = next(training.epoch(1)).images.clone()
         for _ in range(3):
@@ -342,13 +299,14 @@ def make_folders(folder) -> tuple[str, ...]:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_makes_the_bits_of_a_cpu_without_being_waited_for():
-    images, plan = photographs(1500), draw_augmix(4, 1, 7, np.arange(1500, dtype=np.int32))
-    on_gpu = images.cuda()
-    apply_augmix(on_gpu, plan)
+    images, plan = torch.from_numpy(images_of(1500, 32, 32)), drawn_alone(4, 1500)
+    table = normalisation_table((0.49, 0.48, 0.4466), (0.2023, 0.1994, 0.2010))
+    on_gpu, augmix = images.cuda(), Augmix(table, (32, 32), torch.device("cuda"))
+    augmix(on_gpu, plan)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        found = apply_augmix(on_gpu, plan)
+        found = augmix(on_gpu, plan)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.equal(found.cpu(), apply_augmix(images, plan))
+    assert torch.equal(found.cpu(), Augmix(table, (32, 32), CPU)(images, plan))

@@ -21,9 +21,9 @@ from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
 from pipelines import dali_loader
 from pipelines.assemble import normalisation_table
 from pipelines.dali_loader import DaliTraining
-from pipelines.dali_mixing import mix_by_numba, mix_by_torch
 from pipelines.plans import pack, steps_per_block, unpack
 from pipelines.resident import ResidentTraining
+from pipelines.samples import mix_by_numba, mix_by_torch
 from pipelines.store import Dataset, open_dataset
 
 CPU = torch.device("cpu")

@@ -122,7 +122,7 @@ def paper_config(name: str) -> Config:
 
     `cutmixmo-p5` is patch mixing with probability 0.5, `cowmixmo-p5` the same with CowMasks, `-a4` alpha 4, `-r1`
     weight root 1, `wrn2810-3` a WRN-28-10 with three members, `res182` a PreActResNet-18 of width 2, `daaugmix` AugMix
-    before crop and flip, `bar4` four repetitions.
+    behind crop and flip, `bar4` four repetitions.
 
     Raises:
         ConfigError: a name outside the grammar.

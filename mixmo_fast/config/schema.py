@@ -72,7 +72,7 @@ class DataConfig(_Section):
     dataset: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)
     """Name of the data set: lowercase letters, digits and underscores, a letter first."""
     augmentation: Literal["standard", "augmix"] = "standard"
-    """Crop and flip only (standard), or AugMix before them (augmix, arXiv 1912.02781)."""
+    """Crop and flip only (standard), or AugMix behind them (augmix, arXiv 1912.02781)."""
     crop_padding: int | None = Field(default=None, ge=0, le=64)
     """Zeros added to each side before the random crop, in pixels; null: the data set's own."""
     flip: bool | None = None

@@ -1,31 +1,32 @@
-"""The decisions of AugMix (Hendrycks et al. 2020, arXiv 1912.02781): which operations an image goes through, and how.
+"""The decisions of AugMix (Hendrycks et al. 2020, arXiv 1912.02781) as the authors of MixMo use it.
 
-Three chains of one to three operations each start from the image; their results are mixed with Dirichlet weights, and
-that mixture with the image itself. An image has one such transform in a step, whether it is there as a repeat, for
-several members or as a partner: its numbers come from a place of their own, given by seed, epoch, step and the image's
-number alone. So it does not matter which images are drawn together, in which order, or by which of several processes.
-The pixels are moved elsewhere (`pipelines.augmix`).
+Three chains of one to four operations each start from an image as it is after crop and flip; their results are mixed
+with Dirichlet weights, and that mixture with the image itself. How strong an operation is never changes, only which way
+it goes. With several members an image has one such transform for each of them in a step: its repeats share it, and a
+partner takes that of the image it is mixed into. The numbers come from a place of their own, given by seed, epoch,
+step, image and member, so it does not matter which are drawn together, or by which of several processes. A single
+network draws anew for every occurrence. The pixels are moved elsewhere (`pipelines.augmix`).
 
-Shapes: D pairs of a step and an image, 3 chains, 3 operations of a chain at most.
+Shapes: S steps, B rows, M members, P = 2 (image, partner), `...` any leading axes, 3 chains, 4 operations of one at
+most.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mixmo_fast.mixing import ratios
-from mixmo_fast.mixing.streams import Purpose, as_uniforms, integers, words_of_images
+from mixmo_fast.mixing.recipe import Recipe
+from mixmo_fast.mixing.streams import Purpose, as_uniforms, integers, words_by_number
 
 CHAINS = 3
-MOST_OPERATIONS = 3
-SEVERITY = 3.0
-"""The largest level of an operation, on a scale of 10."""
+MOST_OPERATIONS = 4
 
-_LOWEST_LEVEL = 0.1
 _PAIRS = CHAINS * MOST_OPERATIONS
-_WORDS = CHAINS + 3 * _PAIRS + CHAINS + 1
+_WORDS = CHAINS + 2 * _PAIRS + CHAINS + 1
 
 
 class Operation(IntEnum):
@@ -49,46 +50,65 @@ NO_OPERATION = -1
 
 @dataclass(frozen=True)
 class AugmixPlan:
-    """The transforms of D images: (1 - mixed) * image + mixed * sum over the chains of chain_weight * chain(image).
+    """Transforms of images: (1 - blend) * image + blend * sum over the chains of chain_weight * chain(image).
 
     Attributes:
-        operation: int8 (D, 3, 3), an `Operation`, or `NO_OPERATION` from the chain's depth on.
-        level: float64 (D, 3, 3), strength of each operation, uniform between 0.1 and `SEVERITY` of 10.
-        sign: int8 (D, 3, 3), 1 or -1, which way rotations, shears and translations go.
-        chain_weight: float64 (D, 3), from Dirichlet(1, 1, 1).
-        mixed: float64 (D,), the share that is not the image itself, from Beta(1, 1).
+        operation: int8 (..., 3, 4), an `Operation`, or `NO_OPERATION` from the chain's depth on.
+        sign: int8 (..., 3, 4), 1 or -1, which way rotations, shears and translations go.
+        chain_weight: float32 (..., 3), from Dirichlet(1, 1, 1).
+        blend: float32 (...), the share that is not the image itself, from Beta(1, 1).
     """
 
     operation: NDArray[np.int8]
-    level: NDArray[np.float64]
     sign: NDArray[np.int8]
-    chain_weight: NDArray[np.float64]
-    mixed: NDArray[np.float64]
+    chain_weight: NDArray[np.float32]
+    blend: NDArray[np.float32]
 
-    def __len__(self) -> int:
-        return len(self.mixed)
+    def at(self, place: object) -> "AugmixPlan":
+        """Those at an index, or indices, into the leading axes."""
+        return self.each(lambda values: values[place])
+
+    def each(self, change: Callable[[NDArray], NDArray]) -> "AugmixPlan":
+        """With the leading axes of all arrays changed alike."""
+        return AugmixPlan(*(change(getattr(self, field.name)) for field in fields(self)))
 
 
-def draw_augmix(seed: int, epoch: int, step: ArrayLike, images: NDArray[np.int32]) -> AugmixPlan:
-    """The transforms that some images have in a step, or in the steps given beside them.
+def draw_augmix(recipe: Recipe, seed: int, epoch: int, first_step: int, index: NDArray[np.int32]) -> AugmixPlan:
+    """The transform of each occurrence of an image in S consecutive steps.
 
     Args:
+        recipe: What the run is; `parts` and `part` say which of the steps' rows these are.
         seed: 0 <= seed < 2**63.
         epoch: Counted from 1.
-        step: Counted from 0 within the epoch; one for all images, or int (D,).
-        images: int32 (D,), numbers of the images in the whole data set.
+        first_step: Counted from 0 within the epoch.
+        index: int32 (S, B, M, P), as in the steps' plans.
+
+    Returns:
+        A plan whose leading axes are (S, B, M, P).
     """
-    raw = words_of_images(seed, epoch, Purpose.AUGMIX, step, images, _WORDS)
-    depth, which, level, sign, weight, mixed = np.split(
-        as_uniforms(raw), np.cumsum((CHAINS, _PAIRS, _PAIRS, _PAIRS, CHAINS)), axis=1
-    )
-    shape = (len(images), CHAINS, MOST_OPERATIONS)
+    _, rows, members, both = index.shape
+    if members == 1:
+        first = recipe.part * rows * both
+        number = np.broadcast_to((first + np.arange(rows * both)).reshape(rows, 1, both), index.shape)
+    else:
+        number = np.broadcast_to((index[..., :1].astype(np.int64) * members) + np.arange(members)[:, None], index.shape)
+    step = np.broadcast_to(first_step + np.arange(len(index))[:, None, None, None], index.shape)
+    # Repeats and partners share what is drawn: each pair of a step and a number once.
+    most = int(number.max()) + 1
+    keys, place = np.unique(step * most + number, return_inverse=True)
+    return _draw(seed, epoch, keys // most, keys % most).at(place.reshape(index.shape))
+
+
+def _draw(seed: int, epoch: int, step: NDArray[np.int64], number: NDArray[np.int64]) -> AugmixPlan:
+    """The transforms of D pairs of a step and a number."""
+    raw = words_by_number(seed, epoch, Purpose.AUGMIX, step, number, _WORDS)
+    depth, which, sign, weight, blend = np.split(as_uniforms(raw), np.cumsum((CHAINS, _PAIRS, _PAIRS, CHAINS)), axis=1)
+    shape = (len(number), CHAINS, MOST_OPERATIONS)
     beyond = np.arange(MOST_OPERATIONS) > integers(depth, MOST_OPERATIONS)[..., None]
     operation = integers(which, len(Operation)).reshape(shape)
     return AugmixPlan(
         operation=np.where(beyond, NO_OPERATION, operation).astype(np.int8),
-        level=(_LOWEST_LEVEL + (SEVERITY - _LOWEST_LEVEL) * level).reshape(shape),
         sign=np.where(sign < 0.5, -1, 1).astype(np.int8).reshape(shape),
-        chain_weight=ratios.dirichlet(1.0, weight[..., None]),
-        mixed=mixed[:, 0],  # Beta(1, 1) is uniform
+        chain_weight=ratios.dirichlet(1.0, weight[..., None]).astype(np.float32),
+        blend=blend[:, 0].astype(np.float32),  # Beta(1, 1) is uniform
     )

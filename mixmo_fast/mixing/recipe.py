@@ -70,7 +70,7 @@ class Recipe:
         msda: None for no input mixing.
         input_repetition: rho, share of a step's rows in which all members see the same image.
         held_out: H, images kept out of training (`mixmo_fast.mixing.holdout`).
-        augmix: Whether AugMix comes before crop and flip (`mixmo_fast.mixing.augmix`); no plan depends on it.
+        augmix: Whether AugMix follows crop and flip (`mixmo_fast.mixing.augmix`); no `StepPlan` depends on it.
         parts: Into how many equal parts each step's rows are cut, one for each process that trains.
         part: Which of them the plans hold, from 0; they are drawn all the same as a whole.
 

@@ -5,16 +5,16 @@ purpose); step s of the epoch owns a fixed stretch of it. So any step can be dra
 one call, and both give the same numbers. Only Philox's raw words are taken from numpy: those are guaranteed to be
 the same in every numpy release (NEP 19), which its distributions are not.
 
-What belongs to an image, not to a row, is drawn by its number: such a stream has a stretch for every step and image.
+What belongs to an image, not to a row, is drawn by a number: such a stream has a stretch for every step and number.
 
-Shapes: S steps, D pairs of a step and an image.
+Shapes: S steps, D pairs of a step and a number.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from mixmo_fast.mixing.philox import words_at
 
@@ -83,25 +83,23 @@ def as_uniforms(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
     return ((raw >> np.uint64(12)) + 0.5) * 2.0**-52
 
 
-def words_of_images(
-    seed: int, epoch: int, purpose: Purpose, step: ArrayLike, images: NDArray[np.int32], count: int
+def words_by_number(
+    seed: int, epoch: int, purpose: Purpose, step: NDArray[np.int64], number: NDArray[np.int64], count: int
 ) -> NDArray[np.uint64]:
-    """Raw 64-bit words that depend on the image's number, the step and the epoch, and on nothing else.
+    """Raw 64-bit words that depend on a number (of an image, say), the step and the epoch, and on nothing else.
 
     Args:
         seed: The run's seed, 0 <= seed < 2**64.
         epoch: Counted from 1.
         purpose: Which stream; no other function may read it.
-        step: Counted from 0 within the epoch; one for all images, or int (D,).
-        images: int32 (D,), their numbers in the whole data set.
+        step: (D,), counted from 0 within the epoch.
+        number: (D,), at least 0.
         count: Words of each pair, the same for every call on one stream.
 
     Returns:
         uint64 of shape (D, count).
     """
-    numbers = np.asarray(images).astype(np.uint64)
-    steps = np.broadcast_to(np.asarray(step).astype(np.uint64), numbers.shape)
-    return words_at((seed, (epoch << 8) | purpose), numbers, steps, count)
+    return words_at((seed, (epoch << 8) | purpose), number.astype(np.uint64), step.astype(np.uint64), count)
 
 
 def integers(uniforms: NDArray[np.float64], limit: int | NDArray[np.int64]) -> NDArray[np.int32]:
