@@ -40,7 +40,11 @@ def evaluate(
     ] = "logits",
     temperature_scaling: Annotated[
         bool,
-        typer.Option("--temperature-scaling", "--tempscal", help="Also show the scores after temperature scaling."),
+        typer.Option(
+            "--temperature-scaling",
+            *("--tempscale", "--tempscal"),
+            help="Also show the scores after temperature scaling.",
+        ),
     ] = False,
     calibrate_on: Annotated[
         str | None,

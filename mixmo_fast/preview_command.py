@@ -129,7 +129,7 @@ def first_patch_step(recipe: Recipe, seed: int, epoch: int) -> int:
 
     A step has patches in all of its rows or in none, so any single step of Cut-MixMo may not show what it is about.
     """
-    if recipe.mixing is None or recipe.mixing.method == "linear":
+    if recipe.mixing is None or recipe.mixing.method == recipe.mixing.replacement == "linear":
         return 0
     for first in range(0, recipe.steps_per_epoch, _STEPS_A_BLOCK):
         steps = min(_STEPS_A_BLOCK, recipe.steps_per_epoch - first)
@@ -146,13 +146,14 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
     mixing, msda = config.mixing, config.msda
     if mixing is None:
         parts.append("one network")
-    elif mixing.method == "linear":
+    elif mixing.method == mixing.replacement == "linear":
         parts.append("MIMO" if mixing.alpha == 0 else "Linear-MixMo")
     else:
         family = "Cut-MixMo" if mixing.method == "patch" else "MixMo"
         now = patch_probability(mixing.prob, mixing.decay_from, epoch, config.schedule.epochs)
         decayed = "" if now == mixing.prob else f", by now {now:.2g}"
-        parts.append(f"{family} ({mixing.method}, p = {mixing.prob:g}{decayed})")
+        other = "" if mixing.replacement == "linear" else f", else {mixing.replacement}"
+        parts.append(f"{family} ({mixing.method}, p = {mixing.prob:g}{decayed}{other})")
     if msda is not None:
         names = {"cutmix": "CutMix", "mixup": "Mixup"}
         parts.append(f"{names.get(msda.method, f'MSDA {msda.method}')} p = {msda.prob:g}")

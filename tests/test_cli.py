@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from authors_form import authors_file
 
 from mixmo_fast import cli
 from mixmo_fast.config.load import load_config
@@ -206,6 +207,19 @@ def test_one_command_from_a_reference_file_to_an_evaluation(run, tmp_path, digit
     assert loss[0] == loss[1]
 
 
+def test_a_single_network_in_the_authors_form_is_trained_and_evaluated(run, tmp_path, digits):
+    """Its section for several members is there, with a method of null, and ignored."""
+    old = tmp_path / "exp_cifar10_wrn2810_1net_msdacutmix_bar1.yaml"
+    old.write_text(authors_file(old.stem))
+    place = ("--data", digits, "--runs", tmp_path / "runs")
+    overrides = ("data.dataset=digits", "network.depth=10", "network.width=1", "schedule.epochs=1")
+    small = [word for override in overrides for word in ("--set", override)]
+    code, out, _ = run("train", old, *place, *small, "--no-report")
+    assert (code, "mixmo-pytorch" in out) == (0, True)
+    code, out, _ = run("evaluate", old, *place, "--device", "cpu")
+    assert (code, "top-1" in out) == (0, True)
+
+
 def test_a_reference_file_with_an_unknown_field_is_one_line(run, tmp_path):
     text = (Path(__file__).parent / "golden" / "reference_wrn10-1_cutmixmo.yaml").read_text()
     bad = tmp_path / "bad.yaml"
@@ -243,6 +257,14 @@ def test_evaluating_leaves_numbers_pictures_and_page_in_the_run_folder(run, plac
     page = (place / "report.html").read_text()
     assert "The recipe in plain words" in page
     assert "Robustness" in page
+
+
+@pytest.mark.parametrize("flag", ["--temperature-scaling", "--tempscale", "--tempscal"])
+def test_temperature_scaling_goes_by_all_its_names(run, trained, digits, tmp_path, flag):
+    options = ("--data", digits, "--device", "cpu", "--out", tmp_path)
+    code, out, err = run("evaluate", trained.run, *options, flag)
+    assert (code, err) == (0, "")
+    assert "scaled" in out
 
 
 def test_inspecting_leaves_its_pictures_beside_them(run, place, digits):

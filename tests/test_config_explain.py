@@ -109,11 +109,13 @@ def configs(draw) -> Config:
             "weight_root": draw(st.sampled_from([1.0, 3.0]) | above_zero),
             "decay_from": draw(st.sampled_from([1.0, 11 / 12]) | number(0, 1, exclude_min=True)),
         }
+        if tree["mixing"]["prob"] < 1 or tree["mixing"]["decay_from"] < 1:
+            tree["mixing"]["replacement"] = draw(st.sampled_from(["linear", "linear", "patch", *OTHERS]))
     if draw(st.booleans()):
         tree["msda"] = {
             "method": draw(st.sampled_from(["mixup", "cutmix", *OTHERS])),
             "prob": draw(probability),
-            "beta": draw(st.sampled_from([1.0, 0.5])),
+            "beta": draw(st.sampled_from([1.0, 0.5, 0.0])),
         }
     config = check_config(tree, "test")
     assume(facts_of(config.data.dataset).steps(config) >= 1)
@@ -123,9 +125,10 @@ def configs(draw) -> Config:
 def words_about(config: Config) -> dict[str, bool]:
     """Patterns that an explanation has exactly where the configuration has what they mean."""
     mixing, msda = config.mixing, config.msda
-    has_method = mixing is not None and mixing.method != "linear" and mixing.prob > 0
     has_msda = msda is not None and msda.prob > 0
-    masks = {mixing.method} if has_method else set()
+    masks = set(mixing.used) - {"linear"} if mixing is not None else set()
+    has_method = bool(masks)
+    is_drawn = has_method and mixing.prob > 0 and mixing.method != mixing.replacement
     masks |= {msda.method} if has_msda else set()
     has_ratios = mixing is not None and (mixing.alpha > 0 or has_method)
     pad = facts_of(config.data.dataset).crop_padding if config.data.crop_padding is None else config.data.crop_padding
@@ -137,7 +140,11 @@ def words_about(config: Config) -> dict[str, bool]:
         r"Dirichlet law": mixing is not None and mixing.alpha > 0 and config.network.members > 2,
         r"w_m = M": has_ratios,
         r"every weight w_m is 1": mixing is not None and not has_ratios,
-        r"One draw a step": has_method,
+        r"One draw a step": is_drawn,
+        r"All steps are mixed by": has_method and not is_drawn,
+        r"Linear mixing: ": mixing is not None
+        and ("linear" in mixing.used or (is_drawn and mixing.replacement == "linear")),
+        r"lam = 1/2": has_msda and msda.beta == 0,
         r"inside a box": bool(masks & {"patch", "cutmix"}),
         r"CowMask": "cow" in masks,
         r"blocks of 7x7": bool(masks & {"patchuphard", "patchupsoft"}),
@@ -397,6 +404,15 @@ def test_every_other_mask_is_described_as_it_is_drawn(method, said):
         assert plan.feature_pattern.shape[-3:] == (16, 1, 1)
     outside = plan.feature_values[..., 1].min(axis=-1)  # of the member that owns the place
     assert (outside > 0).any() == ("kappa_0 elsewhere" in said)
+
+
+def test_the_replacement_is_told_by_its_name():
+    text = told(changed(BEST, mixing={"replacement": "cow"}))["Mixing of the members' features"]
+    assert "chooses patch mixing with probability p, else cow mixing; p = 0.5 up to epoch 275" in text
+    assert text.index("Patch mixing: mask_0") < text.index("Mixing by cow: mask_0")
+    assert "Linear mixing" not in text
+    text = told(changed(BEST, mixing={"replacement": "cow", "prob": 0.0}))["Mixing of the members' features"]
+    assert "All steps are mixed by cow, because mixing.prob of patch is 0." in text
 
 
 def test_the_decay_is_told_for_runs_of_any_length():

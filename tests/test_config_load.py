@@ -71,9 +71,14 @@ def configs(draw) -> Config:
         "prob": draw(number(0, 1)),
         "alpha": draw(number(0, 1000)),
         "weight_root": draw(above_zero),
-        "decay_from": draw(number(0, 1, exclude_min=True)),
+        "decay_from": draw(number(0, 1, exclude_max=True, exclude_min=True)),
+        "replacement": draw(st.sampled_from(["linear", "patch", "mixup", "cow"])),
     }
-    msda = {"method": draw(st.sampled_from(["mixup", "cutmix"])), "prob": draw(number(0, 1)), "beta": draw(above_zero)}
+    msda = {
+        "method": draw(st.sampled_from(["mixup", "cutmix"])),
+        "prob": draw(number(0, 1)),
+        "beta": draw(number(0, 1000)),
+    }
     return Config.model_validate(
         {
             "data": {
@@ -140,7 +145,8 @@ def test_yaml_spells_every_key_in_the_schemas_order():
     assert text.splitlines() == [
         "data: {dataset: cifar100, augmentation: standard, crop_padding: null, flip: null, holdout: 0.0}",
         "network: {kind: wide_resnet, depth: 28, width: 10, members: 2}",
-        "mixing: {method: patch, prob: 0.5, alpha: 2.0, weight_root: 3.0, decay_from: 0.9166666666666666}",
+        "mixing: {method: patch, prob: 0.5, replacement: linear, alpha: 2.0, weight_root: 3.0, "
+        "decay_from: 0.9166666666666666}",
         "msda: null",
         "batch: {rows: 64, repetitions: 1, input_repetition: 0.0}",
         "optimizer: {lr: 0.0005, momentum: 0.9, nesterov: true, weight_decay: 0.0006, lr_scaling: none, lr_rows: null}",

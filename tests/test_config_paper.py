@@ -54,7 +54,10 @@ def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
             **{"crop_padding": None, "flip": None, "holdout": 0.0},
         },
         "network": {"kind": "wide_resnet", "depth": 28, "width": 10, "members": 2},
-        "mixing": {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
+        "mixing": {
+            **{"method": "patch", "prob": 0.5, "replacement": "linear"},
+            **{"alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
+        },
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0},
         "batch": {"rows": 64, "repetitions": 4, "input_repetition": 0.0},
         "optimizer": {

@@ -102,7 +102,7 @@ def test_seed_outside_63_bits_or_of_another_type_is_refused(seed):
         (MixingConfig, {"method": "patch"}, "alpha", (0,), (-1e-9,)),
         (MixingConfig, {"method": "patch"}, "weight_root", (1e-3,), (0,)),
         (MixingConfig, {"method": "patch"}, "decay_from", (1, 1e-3), (0, 1.001)),
-        (MsdaConfig, {"method": "mixup"}, "beta", (1e-3,), (0,)),
+        (MsdaConfig, {"method": "mixup"}, "beta", (0, 1e-3), (-1e-9,)),
         (MsdaConfig, {"method": "mixup"}, "prob", (0, 1), (1.001,)),
         (BatchConfig, {}, "rows", (1,), (0,)),
         (BatchConfig, {}, "repetitions", (1, 64), (0,)),
@@ -175,6 +175,34 @@ def test_the_plan_can_draw_every_method_that_a_configuration_may_name():
 def test_mixing_prob_defaults_to_the_published_value_of_the_method(method, prob):
     assert MixingConfig(method=method).prob == prob
     assert MixingConfig(method=method, prob=0.25).prob == 0.25
+
+
+@pytest.mark.parametrize(("alias", "name"), [("mixup", "linear"), ("cutmix", "patch"), ("cow", "cow")])
+def test_a_replacement_has_the_names_of_a_method_and_is_linear_unless_given(alias, name):
+    assert MixingConfig(method="patch", replacement=alias).replacement == name
+    assert MixingConfig(method="patch").replacement == "linear"
+    with pytest.raises(ValidationError, match="replacement"):
+        MixingConfig(method="patch", replacement="cutout")
+
+
+@pytest.mark.parametrize("method", ["linear", "mixup", "patch", "cow"])
+def test_with_a_replacement_that_is_not_linear_half_of_the_steps_use_it_unless_said(method):
+    assert MixingConfig(method=method, replacement="cutmix").prob == 0.5
+    assert MixingConfig(method="linear", replacement="mixup").prob == 1.0
+
+
+def test_a_replacement_that_no_step_would_use_is_refused():
+    values = {"method": "linear", "replacement": "cow", "prob": 1.0}
+    assert MixingConfig(**values, decay_from=0.9).used == ("linear", "cow")  # the last epochs use it
+    with pytest.raises(ValidationError, match=r"mixing\.replacement: found cow, .*mixing\.prob 1 .*: only linear"):
+        MixingConfig(**values, decay_from=1.0)
+
+
+def test_the_methods_of_a_run_are_those_with_a_chance():
+    assert MixingConfig(method="patch").used == ("patch", "linear")
+    assert MixingConfig(method="patch", prob=0.0).used == ("linear",)
+    assert MixingConfig(method="patch", prob=1.0, decay_from=1.0).used == ("patch",)
+    assert MixingConfig(method="cow", replacement="cow").used == ("cow",)
 
 
 def test_defaults_are_the_papers():

@@ -1,10 +1,12 @@
-"""The authors' configuration files: recognised, refused where they mean something else, and translated exactly."""
+"""The authors' configuration files: recognised, refused where they mean something else, and translated exactly.
 
-import copy
+That every name of their grammar is read as the run of that name is in `test_config_upstream_grammar.py`.
+"""
+
 from pathlib import Path
 
 import pytest
-import yaml
+from authors_form import CUTMIXMO, NOTHING, SINGLE, changed, leaves, theirs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,104 +14,9 @@ from mixmo_fast.config.load import check_config, load_config, parse_config, read
 from mixmo_fast.config.paper import PAPER_RUNS, paper_config, render_paper_yaml
 from mixmo_fast.config.safe_yaml import read_yaml
 from mixmo_fast.config.upstream import from_upstream, is_upstream
-from mixmo_fast.config_command import import_config
-from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.errors import ConfigError
 
 FILE = Path(__file__).parent / "golden" / "reference_wrn10-1_cutmixmo.yaml"
-
-
-def theirs(name: str) -> dict:
-    """A run's file in their form, from the parts of its name and the numbers of the paper alone."""
-    _, dataset, network, mixing, augmentation, bar = name.split("_")
-    b = int(bar.removeprefix("bar"))
-    tiny = dataset == "tinyimagenet"
-    body, _, members = network.partition("-")
-    members = int(members or 1)
-    family = {"mimo": "mixup", "linearmixmo": "mixup", "cutmixmo-p5": "cutmix", "1net": None}[mixing]
-    mixmo = None
-    if family == "cutmix":
-        method = {"method_name": "cutmix", "prob": 0.5, "replacement_method_name": "mixup"}
-        mixmo = {"mix_method": method, "alpha": 2, "weight_root": 3}
-    elif family == "mixup":
-        alpha, root = (0, 1) if mixing == "mimo" else (2, 3)
-        mixmo = {"mix_method": "mixup", "alpha": alpha, "weight_root": root}
-    msda = augmentation.removeprefix("msda")
-    terms = [
-        {
-            "name": "soft_cross_entropy",
-            "display_name": f"ce{member}",
-            "coeff": "<num_members" if member else 1,
-            "input": f"logits_{member}",
-            "target": f"target_{member}",
-        }
-        for member in range(3)
-    ]
-    loss = {"name": "multitask", "display_name": "main", "listloss": terms}
-    if not tiny:
-        loss["l2_reg"] = 3e-4
-    milestones = (600, 900) if tiny else (101, 201, 226)
-    return {
-        "num_members": members,
-        "data": {
-            "dataset": dataset,
-            "num_classes": {"cifar10": 10, "cifar100": 100, "tinyimagenet": 200}[dataset],
-        },
-        "training": {
-            "nb_epochs": 1200 if tiny else 300,
-            "batch_size": 100 if tiny else 64,
-            "dataset_wrapper": {
-                "mixmo": mixmo,
-                "msda": None if msda == "standard" else {"beta": 1, "prob": 0.5, "mix_method": msda},
-                "da_method": None,
-            },
-            "batch_sampler": {"batch_repetitions": b, "proba_input_repetition": 0},
-        },
-        "model_wrapper": {
-            "name": "classifier",
-            "network": {
-                "name": ("resnet" if tiny else "wideresnet") + ("mixmo" if members > 1 else ""),
-                "depth": 18 if tiny else 28,
-                "widen_factor": int(body.removeprefix("res18") or 1) if tiny else 10,
-            },
-            "loss": loss,
-            "metrics": ["accuracy"],
-            "metrics_only_test": ["nll", "accuracytop5", "diversity", "ece", "auc", "brier", "tace"],
-            "optimizer": {
-                "name": "sgd",
-                "params": {
-                    "lr": (0.2 if tiny else 0.05) / b,
-                    "momentum": 0.9,
-                    "weight_decay": 1e-4 if tiny else 0,
-                    "nesterov": True,
-                },
-            },
-            "warmup_period": (1000 if tiny else 782) * b,
-            "lr_schedule": {
-                "name": "multigamma_step",
-                "params": {"dict_milestone_to_gamma": {str(epoch): 0.1 for epoch in milestones}},
-            },
-        },
-    }
-
-
-CUTMIXMO = theirs("exp_cifar10_wrn2810-2_cutmixmo-p5_msdacutmix_bar4")
-SINGLE = theirs("exp_cifar10_wrn2810_1net_msdacutmix_bar1")
-NOTHING = object()
-
-
-def changed(tree: dict, dotted: str, value: object) -> dict:
-    """A copy with the value at a dotted key set, or taken out."""
-    tree = copy.deepcopy(tree)
-    inner = tree
-    *path, last = dotted.split(".")
-    for part in path:
-        inner = inner[int(part) if isinstance(inner, list) else part]
-    last = int(last) if isinstance(inner, list) else last
-    if value is NOTHING:
-        del inner[last]
-    else:
-        inner[last] = value
-    return tree
 
 
 def translated(tree: dict):
@@ -117,25 +24,14 @@ def translated(tree: dict):
     return check_config(from_upstream(tree, "old.yaml").tree, "old.yaml")
 
 
-def complaint(tree: dict) -> str:
-    with pytest.raises(ConfigError) as caught:
-        from_upstream(tree, "old.yaml")
-    message = str(caught.value)
-    assert message.startswith("old.yaml: ") and message.isprintable(), message
-    return message.removeprefix("old.yaml: ")
-
-
-@pytest.mark.parametrize("name", PAPER_RUNS)
-def test_a_published_run_in_their_form_is_the_published_run(name):
-    text = yaml.safe_dump(theirs(name))
-    assert translated(read_yaml(text, name)) == paper_config(name)
-
-
 def test_the_file_that_the_authors_code_trained_with_is_what_it_says():
     config = load_config(FILE)
     assert config.model_dump(include={"network", "mixing", "msda", "batch", "schedule"}) == {
         "network": {"kind": "wide_resnet", "depth": 10, "width": 1, "members": 2},
-        "mixing": {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
+        "mixing": {
+            **{"method": "patch", "prob": 0.5, "replacement": "linear", "decay_from": 11 / 12},
+            **{"alpha": 2.0, "weight_root": 3.0},
+        },
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0},
         "batch": {"rows": 64, "repetitions": 4, "input_repetition": 0.0},
         "schedule": {"epochs": 300, "warmup_steps": 3128, "milestones": {101: 0.1, 201: 0.1, 226: 0.1}},
@@ -200,7 +96,7 @@ def test_tiny_imagenet_has_two_spellings(dataset):
         *(
             (name, name, name)
             for name in (
-                *("cow", "noise", "patchuphard", "patchupsoft"),
+                *("cow", "noise"),
                 *("stackchannel", "stackhorizontal", "stackvertical", "channel"),
             )
         ),
@@ -246,6 +142,20 @@ def test_a_squared_term_in_the_loss_is_twice_as_much_decay(l2_reg, weight_decay,
             [{"name": "cross_entropy", "coeff": 1, "input": "logits", "target": "target"}],
         ),
         (CUTMIXMO, "model_wrapper.metrics", None),
+        (CUTMIXMO, "model_wrapper.metrics", ["mine"]),
+        (CUTMIXMO, "model_wrapper.name", "mine"),
+        (CUTMIXMO, "model_wrapper.loss.display_name", "mine"),
+        (CUTMIXMO, "model_wrapper.loss.listloss.0.display_name", "mine"),
+        (CUTMIXMO, "training.dataset_wrapper.da_method", "none"),
+        (
+            CUTMIXMO,
+            "model_wrapper.optimizer.params",
+            {
+                **CUTMIXMO["model_wrapper"]["optimizer"]["params"],
+                **{"dampening": 0, "maximize": False, "differentiable": False, "foreach": None, "fused": True},
+            },
+        ),
+        (CUTMIXMO, "model_wrapper.lr_schedule.params.dict_milestone_to_gamma.-1", 0.1),
         (CUTMIXMO, "model_wrapper.metrics_only_test", NOTHING),
         (CUTMIXMO, "model_wrapper.loss.display_name", NOTHING),
         (CUTMIXMO, "model_wrapper.loss.listloss.1.coeff", 1),
@@ -261,6 +171,91 @@ def test_what_may_be_left_out_or_said_differently_changes_nothing(tree, dotted, 
     assert translated(changed(tree, dotted, value)) == translated(tree)
 
 
+OPTIONAL = (
+    *("num_members", "data.num_classes", "training.dataset_wrapper", "training.batch_sampler"),
+    *(f"training.dataset_wrapper.{key}" for key in ("mixmo", "msda", "da_method")),
+    *(f"training.batch_sampler.{key}" for key in ("batch_repetitions", "proba_input_repetition")),
+    *("model_wrapper.name", "model_wrapper.loss.l2_reg", "model_wrapper.loss.listloss.0.display_name"),
+    *("model_wrapper.optimizer.params.weight_decay", "model_wrapper.lr_schedule", "model_wrapper.warmup_period"),
+    *("model_wrapper.metrics", "model_wrapper.metrics_only_test"),
+)
+
+
+@pytest.mark.parametrize("dotted", OPTIONAL)
+def test_null_is_how_an_absent_thing_is_written(dotted):
+    assert from_upstream(changed(SINGLE, dotted, None), "old.yaml") == from_upstream(
+        changed(SINGLE, dotted, NOTHING), "old.yaml"
+    )
+
+
+@pytest.mark.parametrize("numbers", [{}, {"beta": None, "prob": None}, {"beta": "one", "prob": 2}])
+def test_without_a_method_no_images_are_mixed_whatever_the_numbers_say(numbers):
+    tree = changed(CUTMIXMO, "training.dataset_wrapper.msda", {"mix_method": None, **numbers})
+    assert translated(tree) == translated(changed(CUTMIXMO, "training.dataset_wrapper.msda", None))
+    assert (
+        "training.dataset_wrapper.msda: dropped, mixmo-pytorch ignores it because its mix_method is null"
+        in from_upstream(tree, "old.yaml").notes
+    )
+
+
+@pytest.mark.parametrize("epoch", [-1, "-1", -1000])
+def test_a_milestone_before_the_first_epoch_is_dropped_and_told(epoch):
+    key = "model_wrapper.lr_schedule.params.dict_milestone_to_gamma"
+    translation = from_upstream(changed(CUTMIXMO, key, {101: 0.1, epoch: 0.5}), "old.yaml")
+    assert translation.tree["schedule"]["milestones"] == {101: 0.1}
+    assert f"{key}.{epoch}: dropped, it is never reached" in translation.notes
+
+
+@pytest.mark.parametrize("number", [0, -1, -0.5])
+def test_ratios_are_equal_at_zero_and_below(number):
+    tree = changed(CUTMIXMO, "training.dataset_wrapper.mixmo.alpha", number)
+    tree = changed(tree, "training.dataset_wrapper.msda.beta", number)
+    config = translated(tree)
+    assert (config.mixing.alpha, config.msda.beta) == (0, 0)
+    told = [note for note in from_upstream(tree, "old.yaml").notes if note.endswith("both are equal ratios")]
+    assert told == (
+        []
+        if number == 0
+        else [
+            f"training.dataset_wrapper.mixmo.alpha {number} -> mixing.alpha 0: both are equal ratios",
+            f"training.dataset_wrapper.msda.beta {number} -> msda.beta 0: both are equal ratios",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "prob", "replacement", "ours"),
+    [
+        ("cutmix", 0.5, "mixup", ("patch", 0.5, "linear")),
+        ("cutmix", 0.5, "cow", ("patch", 0.5, "cow")),
+        ("mixup", 0.25, "cutmix", ("linear", 0.25, "patch")),
+        ("cow", 1, "patchuphard2d", ("cow", 1.0, "patchuphard")),
+    ],
+)
+def test_a_mask_is_replaced_by_any_other(method, prob, replacement, ours):
+    found = {"method_name": method, "prob": prob, "replacement_method_name": replacement}
+    tree = changed(CUTMIXMO, "training.dataset_wrapper.mixmo.mix_method", found)
+    mixing = translated(tree).mixing
+    assert (mixing.method, mixing.prob, mixing.replacement, mixing.decay_from) == (*ours, 11 / 12)
+    told = f"mixing.method {ours[0]}, mixing.prob {ours[1]:g}"
+    told += "" if ours[2] == "linear" else f", mixing.replacement {ours[2]}"
+    assert any(note.endswith(told) for note in from_upstream(tree, "old.yaml").notes)
+
+
+def test_the_loss_of_a_fourth_member_is_added_and_told():
+    tree = changed(CUTMIXMO, "num_members", 4)
+    assert translated(tree).network.members == 4
+    added = "model_wrapper.loss.listloss: a term added for logits_3; the list is written for 3 members, and "
+    assert added + "mixmo-pytorch fails with more" in from_upstream(tree, "old.yaml").notes
+
+
+@pytest.mark.parametrize(("members", "told"), [(2, False), (3, True)])
+def test_a_mask_that_the_authors_have_for_two_members_alone_is_told(members, told):
+    tree = changed(theirs("exp_cifar10_wrn2810-2_cowmixmo-p5_standard_bar4"), "num_members", members)
+    notes = from_upstream(tree, "old.yaml").notes
+    assert any("with more than 2 members mixmo-pytorch knows mixup and cutmix alone" in note for note in notes) == told
+
+
 def test_null_sections_mean_none_of_it():
     config = translated(changed(SINGLE, "training.dataset_wrapper", None))
     assert (config.mixing, config.msda) == (None, None)
@@ -272,220 +267,6 @@ def test_null_sections_mean_none_of_it():
 def test_input_repetition_is_kept():
     tree = changed(CUTMIXMO, "training.batch_sampler.proba_input_repetition", 0.25)
     assert translated(tree).batch.input_repetition == 0.25
-
-
-NETWORKS = "wideresnet, wideresnetmixmo, resnet, resnetmixmo"
-MASKS = (
-    "cutmix, mixup, cow, noise, patchuphard, patchupsoft, stackhorizontal, stackvertical, channel, stackchannel, "
-    "patchuphard2d"
-)
-
-
-@pytest.mark.parametrize(
-    ("dotted", "value", "message"),
-    [
-        ("seed", 1, "seed: unknown key; allowed: num_members, data, training, model_wrapper"),
-        ("num_member", 2, "num_member: unknown key; did you mean num_members?"),
-        (
-            "training.batch_repetitions",
-            4,
-            "training.batch_repetitions: unknown key; did you mean training.batch_sampler.batch_repetitions?",
-        ),
-        (
-            "model_wrapper.network.widen_facto",
-            4,
-            "model_wrapper.network.widen_facto: unknown key; did you mean model_wrapper.network.widen_factor?",
-        ),
-        (
-            "model_wrapper.loss.listloss.1.coef",
-            2,
-            "model_wrapper.loss.listloss.1.coef: unknown key; did you mean model_wrapper.loss.listloss.1.coeff?",
-        ),
-        (
-            "model_wrapper.network.name",
-            "wideresnetmixm",
-            "model_wrapper.network.name: found 'wideresnetmixm', allowed: " + NETWORKS + "; did you mean "
-            "wideresnetmixmo?",
-        ),
-        ("model_wrapper.optimizer.name", "adam", "model_wrapper.optimizer.name: found 'adam', allowed: sgd"),
-        (
-            "model_wrapper.lr_schedule.name",
-            "cosine",
-            "model_wrapper.lr_schedule.name: found 'cosine', allowed: multigamma_step",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.method_name",
-            "cutmx",
-            f"training.dataset_wrapper.mixmo.mix_method.method_name: found 'cutmx', allowed: {MASKS}; did you mean "
-            "cutmix?",
-        ),
-        (
-            "training.dataset_wrapper.msda.mix_method",
-            "mixupp",
-            f"training.dataset_wrapper.msda.mix_method: found 'mixupp', allowed: {MASKS}, or a mapping with "
-            "method_name, prob, replacement_method_name; did you mean mixup?",
-        ),
-        (
-            "training.dataset_wrapper.da_method",
-            "autoaugment",
-            "training.dataset_wrapper.da_method: found 'autoaugment', allowed: augmix, or null",
-        ),
-        (
-            "data.dataset",
-            "cifar1000",
-            "data.dataset: found 'cifar1000', allowed: cifar10, cifar100, tinyimagenet, tinyimagenet200; did you mean "
-            "cifar100?",
-        ),
-        ("data.num_classes", 100, "data.num_classes: found 100, allowed with data.dataset cifar10: 10"),
-        ("num_members", 1, "num_members: found 1, allowed with model_wrapper.network.name wideresnetmixmo: 2 or more"),
-        (
-            "model_wrapper.network.name",
-            "wideresnet",
-            "num_members: found 2, allowed with model_wrapper.network.name wideresnet: 1",
-        ),
-        (
-            "model_wrapper.network.depth",
-            27,
-            "model_wrapper.network.depth: found 27, allowed with wideresnetmixmo: 6n+4 (10, 16, 22, 28, ...)",
-        ),
-        (
-            "model_wrapper.network.name",
-            "resnetmixmo",
-            "model_wrapper.network.depth: found 28, allowed with resnetmixmo: only 18",
-        ),
-        (
-            "model_wrapper.network.widen_factor",
-            NOTHING,
-            "model_wrapper.network.widen_factor: missing, allowed with wideresnetmixmo: a whole number from 1 to 32",
-        ),
-        (
-            "training.dataset_wrapper.mixmo",
-            None,
-            "training.dataset_wrapper.mixmo: missing with num_members 2, allowed: a section with mix_method, alpha, "
-            "weight_root",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.replacement_method_name",
-            "cow",
-            "training.dataset_wrapper.mixmo.mix_method: found cutmix with prob 0.5, else cow, allowed: one method, or "
-            "one with a prob and replacement_method_name mixup",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.replacement_method_name",
-            None,
-            "training.dataset_wrapper.mixmo.mix_method: found cutmix with prob 0.5, else nothing, allowed: one method, "
-            "or one with a prob and replacement_method_name mixup",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.prob",
-            NOTHING,
-            "training.dataset_wrapper.mixmo.mix_method: found cutmix with no prob, else mixup, allowed: one method, or "
-            "one with a prob and replacement_method_name mixup",
-        ),
-        (
-            "training.dataset_wrapper.msda.mix_method",
-            {"method_name": "cutmix", "prob": 0.5, "replacement_method_name": "mixup"},
-            "training.dataset_wrapper.msda.mix_method: found cutmix with prob 0.5, else mixup, allowed: one method",
-        ),
-        (
-            "training.batch_sampler.batch_repetitions",
-            3,
-            "training.batch_size: found 64, allowed with training.batch_sampler.batch_repetitions 3: a multiple of 3",
-        ),
-        (
-            "model_wrapper.optimizer.params.momentum",
-            NOTHING,
-            "model_wrapper.optimizer.params.momentum: found 0 with nesterov true, allowed: a momentum above 0, or "
-            "nesterov false",
-        ),
-        (
-            "model_wrapper.loss.listloss.0.name",
-            "kl",
-            "model_wrapper.loss.listloss.0.name: found 'kl', allowed: soft_cross_entropy, cross_entropy",
-        ),
-        (
-            "model_wrapper.loss.listloss.0.coeff",
-            0.5,
-            "model_wrapper.loss.listloss.0.coeff: found 0.5, allowed: 1, <num_members",
-        ),
-        (
-            "model_wrapper.loss.listloss.0.coeff",
-            True,
-            "model_wrapper.loss.listloss.0.coeff: found true, allowed: 1, <num_members",
-        ),
-        (
-            "model_wrapper.loss.listloss.1.target",
-            "target_0",
-            "model_wrapper.loss.listloss.1.target: found 'target_0', allowed with input logits_1: target_1",
-        ),
-        (
-            "model_wrapper.loss.listloss.2.coeff",
-            1,
-            "model_wrapper.loss.listloss.2.input: found 'logits_2', allowed here with num_members 2: no more terms",
-        ),
-        (
-            "model_wrapper.loss.listloss.1",
-            NOTHING,
-            "model_wrapper.loss.listloss: no term for logits_1, allowed with num_members 2: one for each member",
-        ),
-        (
-            "model_wrapper.loss.listloss.1.input",
-            "logits",
-            "model_wrapper.loss.listloss.1.target: found 'target_1', allowed with input logits: target",
-        ),
-        ("model_wrapper.loss", NOTHING, "model_wrapper.loss: missing, allowed: a section with name, listloss, l2_reg"),
-        (
-            "model_wrapper.metrics.0",
-            "acuracy",
-            "model_wrapper.metrics.0: found 'acuracy', allowed: accuracy, accuracytop5, nll, ece, auc, brier, tace, "
-            "diversity; did you mean accuracy?",
-        ),
-        ("training.nb_epochs", "300", "training.nb_epochs: found '300', allowed: a whole number from 1 to 1000000"),
-        ("training.nb_epochs", 0, "training.nb_epochs: found 0, allowed: a whole number from 1 to 1000000"),
-        (
-            "model_wrapper.optimizer.params.lr",
-            0,
-            "model_wrapper.optimizer.params.lr: found 0, allowed: a number above 0 and at most 1000",
-        ),
-        (
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma",
-            {"soon": 0.1},
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma.soon: found the key 'soon', allowed: a mapping "
-            "from epochs",
-        ),
-        (
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma",
-            {"101": 0.1, 101: 0.2},
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma: found a mapping, allowed: a mapping from "
-            "epochs, each given once",
-        ),
-        ("training", None, "training: found null, allowed: a section with nb_epochs, batch_size"),
-    ],
-)
-def test_what_cannot_be_translated_is_told_with_key_found_and_allowed(dotted, value, message):
-    assert complaint(changed(CUTMIXMO, dotted, value)).startswith(message)
-
-
-def test_a_single_network_has_no_feature_mixing():
-    tree = changed(SINGLE, "training.dataset_wrapper.mixmo", {"mix_method": "mixup", "alpha": 0, "weight_root": 1})
-    assert complaint(tree) == "training.dataset_wrapper.mixmo: found a section with num_members 1, allowed: null"
-
-
-def test_unknown_keys_are_told_first_and_the_rest_is_counted():
-    tree = changed(CUTMIXMO, "training.nb_epochs", -1)
-    tree = changed(changed(tree, "data.classes", 10), "model_wrapper.optimizer.name", "adam")
-    told = "data.classes: unknown key; did you mean data.num_classes? (and 2 more)"
-    assert complaint(tree) == told
-    contradictory = changed(changed(CUTMIXMO, "data.num_classes", 9), "training.batch_sampler.batch_repetitions", 3)
-    assert complaint(contradictory) == "data.num_classes: found 9, allowed with data.dataset cifar10: 10 (and 1 more)"
-
-
-def leaves(tree: object, path: tuple = ()):
-    """The dotted key of every value in a tree."""
-    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
-    for key, value in entries:
-        yield ".".join(map(str, (*path, key)))
-        yield from leaves(value, (*path, key))
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-2, 70) | st.floats() | st.sampled_from(["", "cutmix", "logits_1"])
@@ -532,55 +313,3 @@ def test_the_notes_say_what_became_of_what():
         assert said in notes
     plain = "\n".join(from_upstream(theirs("exp_tinyimagenet_res18_1net_standard_bar1"), "old.yaml").notes)
     assert "l2_reg" not in plain and "mixing" not in plain and "widen_factor: not given" not in plain
-
-
-@pytest.mark.parametrize("name", PAPER_RUNS)
-def test_an_imported_file_has_the_lines_of_the_published_one(name, tmp_path):
-    old, new = tmp_path / "old.yaml", tmp_path / "new" / f"{name}.yaml"
-    old.write_text(yaml.safe_dump(theirs(name)))
-    imported = import_config(old, new)
-    title, command, *lines = new.read_text().splitlines()
-    assert title == "# Imported from old.yaml, a mixmo-pytorch configuration."
-    assert command == f"# mixmo-fast train {new}"
-    assert lines == render_paper_yaml(name).splitlines()[2:]
-    assert imported.config == load_config(new) == paper_config(name)
-    assert imported.notes
-
-
-def test_input_repetition_survives_an_import(tmp_path):
-    old, new = tmp_path / "old.yaml", tmp_path / "new.yaml"
-    old.write_text(yaml.safe_dump(changed(CUTMIXMO, "training.batch_sampler.proba_input_repetition", 0.25)))
-    assert import_config(old, new).config.batch.input_repetition == load_config(new).batch.input_repetition == 0.25
-
-
-def test_an_import_overwrites_nothing_unless_told_to(tmp_path):
-    new = tmp_path / "new.yaml"
-    new.write_text("mine")
-    with pytest.raises(ConfigError, match=r"new\.yaml: exists already; allowed: another name, or --force"):
-        import_config(FILE, new)
-    assert new.read_text() == "mine"
-    import_config(FILE, new, force=True)
-    assert load_config(new) == load_config(FILE)
-    assert [path.name for path in tmp_path.iterdir()] == ["new.yaml"]
-
-
-def test_a_file_of_ours_is_not_imported(tmp_path):
-    own, new = tmp_path / "own.yaml", tmp_path / "new.yaml"
-    own.write_text(render_paper_yaml("exp_cifar10_wrn2810_1net_standard_bar1"))
-    with pytest.raises(ConfigError, match=r"own\.yaml: found this program's own form already"):
-        import_config(own, new)
-    assert not new.exists()
-
-
-def test_a_file_that_is_nobodys_is_told_so_before_anything_is_written(tmp_path):
-    odd, new = tmp_path / "odd.yaml", tmp_path / "new.yaml"
-    odd.write_text("recipe: {flour: 500}")
-    with pytest.raises(ConfigError, match=r"odd\.yaml: recipe: unknown key"):
-        import_config(odd, new)
-    assert not new.exists()
-
-
-def test_an_import_into_a_folder_that_cannot_be_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(MixmoError, match="cannot write"):
-        import_config(FILE, tmp_path / "file" / "new.yaml")

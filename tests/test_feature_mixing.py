@@ -17,7 +17,7 @@ from pipelines.plans import pack, unpack
 CHANNELS, HEIGHT, WIDTH = 5, 8, 12
 
 
-def recipe(method: str, members: int) -> Recipe:
+def recipe(method: str, members: int, replacement: str = "linear", prob: float = 1.0) -> Recipe:
     return Recipe(
         images=40,
         rows=20,
@@ -29,14 +29,25 @@ def recipe(method: str, members: int) -> Recipe:
         flip=False,
         epochs=10,
         map_channels=CHANNELS,
-        mixing=ManifoldMixing(method, 1.0, 2.0, 3.0, 11 / 12),
+        mixing=ManifoldMixing(method, prob, 2.0, 3.0, 11 / 12, replacement),
     )
 
 
 @pytest.mark.parametrize("members", [2, 3, 4])
 @pytest.mark.parametrize("method", get_args(MixingMethod))
 def test_features_are_weighted_place_by_place_as_planned(method, members):
-    plan = draw_step_plan(recipe(method, members), 3, 1, 0)
+    assert_weighted_as_planned(recipe(method, members), members)
+
+
+@pytest.mark.parametrize("replacement", ["stackvertical", "cow", "channel"])
+@pytest.mark.parametrize("method", ["linear", "patch", "noise", "stackchannel"])
+@pytest.mark.parametrize("prob", [0.0, 1.0])
+def test_features_are_weighted_as_planned_at_the_steps_of_either_method(method, replacement, prob):
+    assert_weighted_as_planned(recipe(method, 2, replacement, prob), 2)
+
+
+def assert_weighted_as_planned(a_recipe: Recipe, members: int) -> None:
+    plan = draw_step_plan(a_recipe, 3, 1, 0)
     tensors = unpack(pack(plan), plan)
     maps = torch.randn(members, 20, CHANNELS, HEIGHT, WIDTH, dtype=torch.float64)
     masks = render_masks(tensors.feature_box, tensors.feature_values, HEIGHT, WIDTH, tensors.feature_pattern)

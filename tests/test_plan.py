@@ -52,10 +52,11 @@ def recipes(draw) -> Recipe:
         alpha=draw(st.sampled_from([0.0, 0.3, 1.0, 2.0, 4.0])),
         weight_root=draw(st.sampled_from([1.0, 3.0])),
         decay_from=11 / 12,
+        replacement=draw(st.sampled_from(["linear", "linear", *get_args(MixingMethod)])),
     )
     msda = draw(
         st.none()
-        | st.builds(InputMixing, st.sampled_from(get_args(MsdaMethod)), st.just(0.5), st.sampled_from([0.5, 1.0]))
+        | st.builds(InputMixing, st.sampled_from(get_args(MsdaMethod)), st.just(0.5), st.sampled_from([0.0, 0.5, 1.0]))
     )
     return recipe(
         images=40,
@@ -192,6 +193,46 @@ def test_the_mixing_method_and_the_roles_are_drawn_once_a_step():
         assert (owners == owners[0]).all()
         role_of_box.append(owners[0])
     assert set(role_of_box) == {0, 1, 2}
+
+
+@pytest.mark.parametrize("replacement", get_args(MixingMethod))
+@pytest.mark.parametrize("method", get_args(MixingMethod))
+def test_the_steps_without_the_method_use_its_replacement(method, replacement):
+    """As the method's and the replacement's own runs would, except that the two draw from streams of their own."""
+
+    def plan(method: str, prob: float, replacement: str = "linear") -> StepPlan:
+        mixing = ManifoldMixing(method, prob, 2.0, 3.0, 1.0, replacement)
+        return draw_plan_block(recipe(mixing=mixing, msda=None, rows=8, map_channels=5, map_size=(8, 16)), 3, 1, 0, 30)
+
+    def masks(block: StepPlan, step: int) -> np.ndarray:
+        pairs = zip(block.feature_box[step], block.feature_pattern[step], block.feature_values[step, :, 0], strict=True)
+        return np.stack([np.broadcast_to(render(*place, 8, 16), (5, 8, 16)) for place in pairs])
+
+    chosen = uniform(3, 1, Purpose.MIXING_METHOD, 0, 30, ()) < 0.5
+    block, first, second = plan(method, 0.5, replacement), plan(method, 1.0), plan("linear", 0.0, replacement)
+    for step in range(30):
+        np.testing.assert_array_equal(masks(block, step), masks(first if chosen[step] else second, step))
+    np.testing.assert_allclose(block.kappa, np.where(chosen[:, None, None], first.kappa, second.kappa), rtol=1e-6)
+
+
+def test_method_and_replacement_share_no_random_number():
+    block = draw_plan_block(
+        recipe(mixing=ManifoldMixing("patch", 0.5, 0.0, 3.0, 1.0, "patch"), rows=512, repetitions=1), 3, 1, 0, 9
+    )
+    alone = draw_plan_block(
+        recipe(mixing=ManifoldMixing("patch", 1.0, 0.0, 3.0, 1.0), rows=512, repetitions=1), 3, 1, 0, 9
+    )
+    chosen = uniform(3, 1, Purpose.MIXING_METHOD, 0, 9, ()) < 0.5
+    same = (block.feature_box == alone.feature_box).all(axis=-1).mean(axis=1)
+    assert 0 < chosen.sum() < 9
+    assert (same[chosen] == 1).all() and (same[~chosen] < 0.02).all()
+
+
+def test_without_beta_every_image_is_mixed_by_halves():
+    plan = draw_plan_block(recipe(mixing=None, members=1, msda=InputMixing("mixup", 0.5, 0.0)), 1, 1, 0, 20)
+    mixed = plan.share != 1
+    assert 0.4 < mixed.mean() < 0.6
+    assert (plan.share[mixed] == 0.5).all() and (plan.pixel_values[mixed] == 0.5).all()
 
 
 @given(recipes(), st.integers(0, 1000), st.integers(1, 300))

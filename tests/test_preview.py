@@ -220,6 +220,16 @@ def test_a_mask_that_differs_between_channels_is_drawn_as_strips(pages, channels
     assert any(f"each of {channels} channels" in text for text in texts(pages[0]))
 
 
+def test_a_mask_for_each_channel_that_is_the_same_in_all_is_drawn_as_a_map(pages):
+    pattern = torch.zeros(3, 16, 4, 4, dtype=torch.uint8)
+    pattern[0, :, :2] = pattern[1, :8] = 128
+    draw(a_batch(feature_pattern=pattern, feature_values=torch.tensor([[[1.0, 0.0], [0.0, 1.0]]] * 3)))
+    drawn = [np.ma.filled(axes.images[0].get_array(), np.nan) for axes in pages[0].axes if axes.images]
+    assert any(mask.shape == (4, 4) and (mask[:2] == 1).all() and (mask[2:] == 0).all() for mask in drawn)
+    assert any(mask.shape == (1, 16) and (mask[0] == [1] * 8 + [0] * 8).all() for mask in drawn)
+    assert any("at each place, or in each of 16 channels" in text for text in texts(pages[0]))
+
+
 @pytest.mark.parametrize("epoch", [1, 2, 11])
 def test_the_default_step_is_the_first_that_mixes_patches(config, digits, epoch):
     recipe = build.make_recipe(load_config(config, ()), open_dataset(digits, "digits"))
@@ -238,6 +248,7 @@ def test_the_default_step_is_the_first_where_nothing_mixes_patches(config, digit
     ("overrides", "epoch", "line"),
     [
         ((), 1, "Cut-MixMo (patch, p = 0.5), CutMix p = 0.5, M = 2, b = 2"),
+        (("mixing.replacement=cow",), 1, "Cut-MixMo (patch, p = 0.5, else cow), CutMix p = 0.5, M = 2, b = 2"),
         ((), 12, "Cut-MixMo (patch, p = 0.5, by now 0), CutMix p = 0.5, M = 2, b = 2"),
         (("mixing.method=linear", "msda.method=mixup"), 1, "Linear-MixMo, Mixup p = 0.5, M = 2, b = 2"),
         (("mixing.method=linear", "mixing.alpha=0", "msda=null"), 1, "MIMO, M = 2, b = 2"),

@@ -39,10 +39,8 @@ def describe_input_mixing(
         "images (chance may draw the same one) and augmented on its own."
     )
     uniform = ", which is uniform on 0..1" if msda.beta == 1 else ""
-    yield (
-        f"Pixels become mask * image + (1 - mask) * partner, for a ratio lam from Beta({msda.beta:g}, {msda.beta:g})"
-        f"{uniform}."
-    )
+    lam = f"a ratio lam from Beta({msda.beta:g}, {msda.beta:g}){uniform}" if msda.beta else "the ratio lam = 1/2"
+    yield f"Pixels become mask * image + (1 - mask) * partner, for {lam}."
     yield mask_in_words(msda.method, "lam", image_size, _IMAGE_CHANNELS)
     if members == 1:
         yield "The label is shared: mean(mask) for the image's class, 1 - mean(mask) for the partner's."
@@ -62,7 +60,7 @@ def describe_input_mixing(
 
 
 def _is_by_channel(config: Config) -> bool:
-    return config.mixing is not None and config.mixing.prob > 0 and config.mixing.method in _BY_CHANNEL
+    return config.mixing is not None and any(method in _BY_CHANNEL for method in config.mixing.used)
 
 
 def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels: int) -> Iterator[str]:
@@ -88,21 +86,27 @@ def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels:
             law = f"kappa_0 from Beta({mixing.alpha:g}, {mixing.alpha:g}), and kappa_1 = 1 - kappa_0"
         yield f"Ratios, anew for each row: {law}."
     linear = "Linear mixing: mask_m = kappa_m at all pixels."
-    if mixing.method == "linear":
-        yield linear
-    elif mixing.prob == 0:
+    if mixing.method == mixing.replacement:
+        yield linear if mixing.method == "linear" else f"All steps are mixed by {mixing.method}."
+    elif mixing.prob == 0 and mixing.replacement == "linear":
         yield f"{linear} It is all there is, because mixing.prob of {mixing.method} is 0."
+    elif mixing.prob == 0:
+        yield f"All steps are mixed by {mixing.replacement}, because mixing.prob of {mixing.method} is 0."
     else:
         yield from _method_of_a_step(mixing, config.schedule.epochs)
-        yield linear
-        named = "Patch mixing" if mixing.method == "patch" else f"Mixing by {mixing.method}"
+        if "linear" in (mixing.method, mixing.replacement):
+            yield linear
+    placed = [method for method in mixing.used if method != "linear"]
+    for method in placed:
+        named = "Patch mixing" if method == "patch" else f"Mixing by {method}"
         others = "mask_1 = 1 - mask_0."
         if members > 2:
             others = "the other members share the rest linearly: mask_m = (1 - mask_0) * kappa_m / (1 - kappa_0)."
         yield f"{named}: mask_0 is drawn for the ratio kappa_0, and {others}"
-        yield mask_in_words(mixing.method, "kappa_0", map_size, channels)
+        yield mask_in_words(method, "kappa_0", map_size, channels)
+    if placed:
         yield "Then kappa_m := mean(mask_m), the ratio that came out."
-    if mixing.alpha or mixing.method != "linear":
+    if mixing.alpha or placed:
         yield (
             "At last one permutation a step, the same for all rows, shuffles which member gets which pair of kappa and "
             "mask, so that no member is always the first."
@@ -111,7 +115,10 @@ def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels:
 
 def _method_of_a_step(mixing: MixingConfig, epochs: int) -> Iterator[str]:
     """What is drawn once a step, with which probability."""
-    where = f"One draw a step, for all its rows, chooses {mixing.method} mixing with probability p, else linear mixing"
+    where = (
+        f"One draw a step, for all its rows, chooses {mixing.method} mixing with probability p, else "
+        f"{mixing.replacement} mixing"
+    )
     if mixing.decay_from >= 1:
         yield f"{where}; p = {mixing.prob:g} in all epochs."
         return

@@ -25,7 +25,7 @@ def describe_loss(config: Config) -> Iterator[str]:
         "The sum over the members of the mean over a step's rows of w_m * (cross entropy between the prediction of "
         f"member m's head and {target})."
     )
-    if mixing.alpha == 0 and (mixing.method == "linear" or mixing.prob == 0):
+    if mixing.alpha == 0 and mixing.used == ("linear",):
         yield "Since every kappa_m is 1/M, every weight w_m is 1."
         return
     root = mixing.weight_root

@@ -198,6 +198,8 @@ def render_paper_yaml(name: str, folder: str | None = None) -> str:
     }
     optional = {section: True for section in ("mixing", "msda") if getattr(config, section) is not None}
     sections = config.model_dump(include=always | optional)
+    if config.mixing is not None and config.mixing.replacement == "linear":
+        del sections["mixing"]["replacement"]  # as in the paper, which does not mention it
     command = f"mixmo-fast train {shlex.quote(f'{folder}/{name}.yaml')}"
     return f"# {run_title(config, RECIPES[config.data.dataset].title)}. {published}\n# {command}\n" + "".join(
         yaml_line(section, values) for section, values in sections.items()

@@ -110,7 +110,9 @@ class MixingConfig(_Section):
     method: Annotated[MixingMethod, _own_name(_MIXING_ALIASES)]
     """Mixing by weights (linear, alias mixup), by a box (patch, alias cutmix) or by another mask."""
     prob: float = Field(ge=0, le=1)
-    """Probability, a step, of the method instead of linear mixing; default 1.0 for linear, 0.5 for the others."""
+    """Probability, a step, of `method`, else `replacement`; default 1.0 if both are linear, 0.5 for the others."""
+    replacement: Annotated[MixingMethod, _own_name(_MIXING_ALIASES)] = "linear"
+    """Mixing of the steps that do not use `method`; linear (alias mixup) in the paper."""
     alpha: float = Field(default=2.0, ge=0, le=1000)
     """Concentration of the Dirichlet law that the ratios are drawn from; 0: exactly 1/M each (MIMO)."""
     weight_root: float = Field(default=3.0, gt=0, le=1000)
@@ -123,10 +125,23 @@ class MixingConfig(_Section):
     def _prob_follows_method(cls, values: object) -> object:
         if not isinstance(values, dict) or "prob" in values:
             return values
-        return {
-            **values,
-            "prob": 1.0 if values.get("method") in ("linear", "mixup") else PUBLISHED_PATCH_PROB,
-        }
+        linear = all(values.get(key, "linear") in ("linear", "mixup") for key in ("method", "replacement"))
+        return {**values, "prob": 1.0 if linear else PUBLISHED_PATCH_PROB}
+
+    @model_validator(mode="after")
+    def _replacement_has_steps(self) -> "MixingConfig":
+        if self.replacement != "linear" and self.replacement not in self.used:
+            raise ValueError(
+                f"mixing.replacement: found {self.replacement}, allowed with mixing.prob 1 and mixing.decay_from 1, "
+                "where no step needs it: only linear"
+            )
+        return self
+
+    @property
+    def used(self) -> tuple[MixingMethod, ...]:
+        """The methods that steps of the run are mixed by, without repeats."""
+        always, never = self.prob == 1 and self.decay_from == 1, self.prob == 0
+        return tuple(dict.fromkeys([self.method] * (not never) + [self.replacement] * (not always)))
 
 
 class MsdaConfig(_Section):
@@ -136,8 +151,8 @@ class MsdaConfig(_Section):
     """Mixing by a weight (mixup), by a box (cutmix) or by another mask."""
     prob: float = Field(default=0.5, ge=0, le=1)
     """Probability that an image is mixed at all."""
-    beta: float = Field(default=1.0, gt=0, le=1000)
-    """The ratio is drawn from Beta(beta, beta); 1 is uniform."""
+    beta: float = Field(default=1.0, ge=0, le=1000)
+    """The ratio is drawn from Beta(beta, beta); 1 is uniform, 0 means exactly 1/2."""
 
 
 class BatchConfig(_Section):

@@ -14,9 +14,12 @@ def method_of(config: Config) -> str | None:
     mixing = config.mixing
     if mixing is None:
         return None
-    if mixing.method == "linear":
-        return "MIMO" if mixing.alpha == 0 else "Linear-MixMo"
-    return "Cut-MixMo" if mixing.method == "patch" else f"{mixing.method.capitalize()}-MixMo"
+    named = ["Cut" if method == "patch" else method.capitalize() for method in (mixing.method, mixing.replacement)]
+    if mixing.replacement not in ("linear", mixing.method):
+        return f"{named[0]}/{named[1]}-MixMo"
+    if mixing.method == "linear" and mixing.alpha == 0:
+        return "MIMO"
+    return f"{named[0]}-MixMo"
 
 
 def augmentation_of(config: Config) -> str | None:

@@ -8,14 +8,17 @@ of a number. Values only; there are no arrays here.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mixmo_fast.config.upstream_check import read_upstream
-from mixmo_fast.config.upstream_form import MixMethod, UpstreamFile
+from mixmo_fast.config.upstream_check import ReadFile, read_upstream
+from mixmo_fast.config.upstream_form import LISTED_MEMBERS, MixMethod, UpstreamFile
 
 _THEIR_SECTIONS = {"model_wrapper", "training"}
 _OUR_SECTIONS = {"network", "mixing", "msda", "batch", "optimizer", "schedule", "step"}
 
 _OUR_NAMES = {"patchuphard2d": "patchuphard"}
 """Masks that have another name here, for features and images alike."""
+
+_PAPER_MASKS = ("mixup", "cutmix")
+"""The masks that their program has for any number of members."""
 
 _OUR_MIXING = {"mixup": "linear", "cutmix": "patch", **_OUR_NAMES}
 
@@ -54,9 +57,9 @@ def from_upstream(tree: Mapping[str, object], name: str) -> Translation:
         ConfigError: One line with the file, the dotted key in it, what was found and what is allowed; unknown keys
             first, with how many more problems there are.
     """
-    form = read_upstream(tree, name)
-    translated = _translate(form)
-    return Translation(translated, tuple(_notes(form, translated)))
+    read = read_upstream(tree, name)
+    translated = _translate(read.form)
+    return Translation(translated, tuple(_notes(read, translated)))
 
 
 def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
@@ -73,13 +76,13 @@ def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
             "members": form.num_members,
         },
     }
-    if training.dataset_wrapper.da_method is not None:
+    if training.dataset_wrapper.da_method != "none":
         tree["data"]["augmentation"] = training.dataset_wrapper.da_method
     if mixmo is not None:
-        tree["mixing"] = _method(mixmo.mix_method) | {"alpha": mixmo.alpha, "weight_root": mixmo.weight_root}
+        tree["mixing"] = _method(mixmo.mix_method) | {"alpha": max(mixmo.alpha, 0.0), "weight_root": mixmo.weight_root}
     if msda is not None:
         method = msda.mix_method.sole
-        tree["msda"] = {"method": _OUR_NAMES.get(method, method), "prob": msda.prob, "beta": msda.beta}
+        tree["msda"] = {"method": _OUR_NAMES.get(method, method), "prob": msda.prob, "beta": max(msda.beta, 0.0)}
     tree["batch"] = {"rows": training.batch_size, "repetitions": sampler.batch_repetitions}
     if sampler.proba_input_repetition:
         tree["batch"]["input_repetition"] = sampler.proba_input_repetition
@@ -87,28 +90,37 @@ def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
         "lr": params.lr,
         "momentum": params.momentum,
         "nesterov": params.nesterov,
-        "weight_decay": params.weight_decay + 2 * (wrapper.loss.l2_reg or 0),
+        "weight_decay": params.weight_decay + 2 * wrapper.loss.l2_reg,
     }
     tree["schedule"] = {
         "epochs": training.nb_epochs,
-        "warmup_steps": wrapper.warmup_period or 0,
-        "milestones": dict(wrapper.lr_schedule.params.dict_milestone_to_gamma) if wrapper.lr_schedule else {},
+        "warmup_steps": wrapper.warmup_period,
+        "milestones": {epoch: gamma for epoch, gamma in _milestones(form).items() if epoch > 0},
     }
     return tree
 
 
+def _milestones(form: UpstreamFile) -> dict[int, float]:
+    """Epoch -> factor, those included that are never reached."""
+    schedule = form.model_wrapper.lr_schedule
+    return schedule.params.dict_milestone_to_gamma if schedule else {}
+
+
 def _method(method: MixMethod) -> dict[str, object]:
-    """`method`, `prob` and `decay_from` of our mixing section."""
+    """`method`, `prob`, `decay_from` of our mixing section, and `replacement` where it is not linear mixing."""
     name = method.sole or method.method_name
     ours = _OUR_MIXING.get(name, name)
     if method.sole is None:
-        return {"method": ours, "prob": method.prob, "decay_from": _DECAY_FROM}
+        replacement = _OUR_MIXING.get(method.replacement_method_name, method.replacement_method_name)
+        other = {"replacement": replacement} if replacement != "linear" else {}
+        return {"method": ours, "prob": method.prob, **other, "decay_from": _DECAY_FROM}
     # With nothing to fall back on there is nothing to decay to; linear mixing falls back on itself.
     return {"method": ours, "prob": 1.0, "decay_from": _DECAY_FROM if ours == "linear" else 1.0}
 
 
-def _notes(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
+def _notes(read: ReadFile, tree: Mapping[str, Mapping[str, object]]) -> Iterator[str]:
     """What a reader who knows the file would otherwise look for."""
+    form = read.form
     training, wrapper = form.training, form.model_wrapper
     network, params, loss = wrapper.network, wrapper.optimizer.params, wrapper.loss
     if tree["data"]["dataset"] != form.data.dataset:
@@ -121,8 +133,10 @@ def _notes(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]]) -> Iter
     )
     if network.widen_factor is None:
         yield "model_wrapper.network.widen_factor: not given -> network.width 1"
-    if training.dataset_wrapper.da_method is not None:
+    if "augmentation" in tree["data"]:
         yield f"training.dataset_wrapper.da_method {tree['data']['augmentation']} -> data.augmentation"
+    for section, why in read.ignored.items():
+        yield f"{section}: dropped, mixmo-pytorch ignores it because {why}"
     yield from _notes_on_mixing(form, tree)
     yield f"training.batch_size {training.batch_size} -> batch.rows {training.batch_size}: both count the repetitions"
     if loss.l2_reg:
@@ -136,6 +150,14 @@ def _notes(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]]) -> Iter
     for key, default in (("momentum", "0"), ("nesterov", "false"), ("weight_decay", "0")):
         if key not in given:
             yield f"model_wrapper.optimizer.params.{key}: not given -> torch's default, {default}"
+    for epoch in _milestones(form):
+        if epoch < 0:
+            yield f"model_wrapper.lr_schedule.params.dict_milestone_to_gamma.{epoch}: dropped, it is never reached"
+    if form.inputs_left_out:
+        yield (
+            f"model_wrapper.loss.listloss: a term added for {', '.join(form.inputs_left_out)}; the list is written for "
+            f"{LISTED_MEMBERS} members, and mixmo-pytorch fails with more"
+        )
     yield (
         "model_wrapper.loss.listloss: dropped, because each member's weighted cross entropy of its own target is what "
         "is always trained with"
@@ -151,15 +173,26 @@ def _notes_on_mixing(form: UpstreamFile, tree: Mapping[str, Mapping[str, object]
     wrapper = form.training.dataset_wrapper
     if wrapper.mixmo is not None:
         found, ours = wrapper.mixmo.mix_method, tree["mixing"]
+        replacement = f", mixing.replacement {ours['replacement']}" if "replacement" in ours else ""
         yield (
             f"training.dataset_wrapper.mixmo.mix_method {found.in_words()} -> mixing.method {ours['method']}, "
-            f"mixing.prob {ours['prob']:g}"
+            f"mixing.prob {ours['prob']:g}{replacement}"
         )
         if found.sole is None:
             yield (
                 f"mixing.decay_from {ours['decay_from']:.4g}: a constant of mixmo-pytorch, an option here: the "
                 "fraction of the run after which mixing.prob falls to 0"
             )
+        if form.num_members > 2 and not {found.method_name, found.replacement_method_name} <= {*_PAPER_MASKS, None}:
+            yield (
+                f"training.dataset_wrapper.mixmo.mix_method {found.in_words()}: with more than 2 members mixmo-pytorch "
+                f"knows {' and '.join(_PAPER_MASKS)} alone"
+            )
+        alpha = wrapper.mixmo.alpha
+        if alpha < 0:
+            yield f"training.dataset_wrapper.mixmo.alpha {alpha:g} -> mixing.alpha 0: both are equal ratios"
+    if wrapper.msda is not None and wrapper.msda.beta < 0:
+        yield f"training.dataset_wrapper.msda.beta {wrapper.msda.beta:g} -> msda.beta 0: both are equal ratios"
     if wrapper.msda is not None and wrapper.msda.mix_method.sole != tree["msda"]["method"]:
         yield (
             f"training.dataset_wrapper.msda.mix_method {wrapper.msda.mix_method.sole} -> "

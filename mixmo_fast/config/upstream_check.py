@@ -7,20 +7,37 @@ no arrays here.
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mixmo_fast.config.safe_yaml import dotted_path, show
-from mixmo_fast.config.upstream_form import CLASSES, MASKS, UpstreamFile
+from mixmo_fast.config.upstream_form import CLASSES, LISTED_MEMBERS, MASKS, SEEDS_BY_CHANNEL, UpstreamFile
 from mixmo_fast.errors import ConfigError
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 """Pydantic's names for a key that the form does not have."""
 
+_MIXMO = ("training", "dataset_wrapper", "mixmo")
+_MSDA = ("training", "dataset_wrapper", "msda")
 
-def read_upstream(tree: Mapping[str, object], name: str) -> UpstreamFile:
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A mixmo-pytorch configuration that can be translated.
+
+    Attributes:
+        form: What it says; sections that their program ignores are absent from it.
+        ignored: Dotted key of each such section -> why it is ignored.
+    """
+
+    form: UpstreamFile
+    ignored: dict[str, str]
+
+
+def read_upstream(tree: Mapping[str, object], name: str) -> ReadFile:
     """Checks a mixmo-pytorch configuration.
 
     Args:
@@ -31,17 +48,57 @@ def read_upstream(tree: Mapping[str, object], name: str) -> UpstreamFile:
         ConfigError: One line with the file, the dotted key, what was found and what is allowed; unknown keys first,
             with how many more problems there are.
     """
+    ignored = _ignored(tree)
+    unknown = [loc for path in ignored for loc in _unknown_keys(_value_at(tree, path), path)]
+    problems = [f"{dotted_path(loc)}: unknown key; {_nearest(loc)}" for loc in unknown]
+    for path in ignored:
+        tree = _without(tree, path)
     try:
         form = UpstreamFile.model_validate(tree)
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda problem: problem["type"] not in _UNKNOWN)
-        problems = [_tell(problem) for problem in found]
+        problems += [_tell(problem) for problem in found]
     else:
-        problems = [*_contradictions(form), *_unfit_losses(form)]
+        problems += [*_contradictions(form), *_unfit_losses(form)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise ConfigError(f"{name}: {problems[0]}{more}")
-    return form
+    return ReadFile(form, {dotted_path(path): why for path, why in ignored.items()})
+
+
+def _ignored(tree: Mapping[str, object]) -> dict[tuple[str, ...], str]:
+    """Path of each section that their program ignores -> why. Its known keys may hold anything, null for example."""
+    mixmo, msda = _value_at(tree, _MIXMO), _value_at(tree, _MSDA)
+    members = tree.get("num_members")
+    ignored = {}
+    if isinstance(mixmo, dict) and (members is None or members == 1):
+        ignored[_MIXMO] = "there is one member"
+    if isinstance(msda, dict) and msda.get("mix_method", msda) is None:
+        ignored[_MSDA] = "its mix_method is null"
+    return ignored
+
+
+def _value_at(tree: object, path: Sequence[str]) -> object:
+    """The value at a path of keys, None where there is nothing."""
+    for key in path:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _without(tree: Mapping[str, object], path: Sequence[str]) -> dict[str, object]:
+    """A copy with nothing at a path of keys that exists."""
+    first, *rest = path
+    return {**tree, first: _without(tree[first], rest) if rest else None}
+
+
+def _unknown_keys(section: Mapping, path: tuple[str, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Paths of keys in a section that the form does not have, whatever is in them."""
+    known = _model_in(_field_at(path).annotation).model_fields
+    for key, value in section.items():
+        if key not in known:
+            yield (*path, key)
+        elif isinstance(value, dict) and _model_in(known[key].annotation):
+            yield from _unknown_keys(value, (*path, key))
 
 
 def _contradictions(form: UpstreamFile) -> Iterator[str]:
@@ -79,14 +136,12 @@ def _unfit_mixing(form: UpstreamFile) -> Iterator[str]:
     """Masks for another number of members, and draws between masks that nothing here does."""
     members, wrapper = form.num_members, form.training.dataset_wrapper
     where = "training.dataset_wrapper.mixmo"
-    if members == 1 and wrapper.mixmo is not None:
-        yield f"{where}: found a section with num_members 1, allowed: null"
     if members > 1 and wrapper.mixmo is None:
         yield f"{where}: missing with num_members {members}, allowed: a section with mix_method, alpha, weight_root"
     if wrapper.mixmo is not None:
         method = wrapper.mixmo.mix_method
-        if method.sole is None and (method.replacement_method_name != "mixup" or method.prob is None):
-            allowed = "one method, or one with a prob and replacement_method_name mixup"
+        if method.sole is None and None in (method.replacement_method_name, method.prob):
+            allowed = "one method, or one with a prob and a replacement_method_name"
             yield f"{where}.mix_method: found {method.in_words()}, allowed: {allowed}"
     if wrapper.msda is not None and wrapper.msda.mix_method.sole is None:
         found = wrapper.msda.mix_method.in_words()
@@ -95,8 +150,7 @@ def _unfit_mixing(form: UpstreamFile) -> Iterator[str]:
 
 def _unfit_losses(form: UpstreamFile) -> Iterator[str]:
     """What is not MixMo's loss: one cross entropy a member, of its own logits and target, and nothing else."""
-    where, members = "model_wrapper.loss.listloss", form.num_members
-    inputs = [f"logits_{member}" for member in range(members)]
+    where, members, inputs = "model_wrapper.loss.listloss", form.num_members, form.inputs
     trained = []
     for number, term in enumerate(form.model_wrapper.loss.listloss):
         if term.target.removeprefix("target") != term.input.removeprefix("logits"):
@@ -112,7 +166,7 @@ def _unfit_losses(form: UpstreamFile) -> Iterator[str]:
             yield f"{where}.{number}.input: found {show(term.input)}, allowed here with num_members {members}: {left}"
             continue
         trained.append(source)
-    missing = [name for name in inputs if name not in trained]
+    missing = [name for name in form.inputs_left_out if name in inputs[:LISTED_MEMBERS]]
     if missing:
         yield f"{where}: no term for {', '.join(missing)}, allowed with num_members {members}: one for each member"
 
@@ -128,8 +182,12 @@ def _tell(problem: Mapping) -> str:
     field = _field_at(loc)
     names = MASKS if problem["type"] == "method" else [str(name) for name in _names_in(field.annotation)]
     allowed = field.description or ", ".join(names)
-    near = difflib.get_close_matches(str(problem["input"]).lower(), names, n=1) if names else []
-    hint = f"; did you mean {near[0]}?" if near and problem["type"] != "missing" else ""
+    hint = ""
+    if tuple(names) == MASKS and problem["input"] in SEEDS_BY_CHANNEL:
+        found += ", which draws its seeds for each channel; here all channels share one set, as in patchuphard2d"
+    elif isinstance(problem["input"], str):  # a null, say, only looks like a word
+        near = difflib.get_close_matches(problem["input"].lower(), names, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
     return f"{dotted_path(loc)}: {'missing' if problem['type'] == 'missing' else found}, allowed: {allowed}{hint}"
 
 

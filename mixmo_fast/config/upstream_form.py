@@ -1,13 +1,14 @@
 """The form of the authors' configuration files (mixmo-pytorch), as strict as our own schema.
 
 The models say what a file of theirs may hold, key by key; names that stand for nothing this program does are not among
-them. Rules between keys, and what a user is told, are in `upstream_check.py`. Values only; there are no arrays here.
+them. A key that may be missing may also be null, which is how they write that a thing is absent. Rules between keys,
+and what a user is told, are in `upstream_check.py`. Values only; there are no arrays here.
 """
 
 import re
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from mixmo_fast.config.schema import OtherMask
@@ -15,11 +16,14 @@ from mixmo_fast.config.schema import OtherMask
 CLASSES = {"cifar10": 10, "cifar100": 100, "tinyimagenet": 200, "tinyimagenet200": 200}
 """K of the data sets that mixmo-pytorch knows, in its spellings."""
 
-MASKS = ("cutmix", "mixup", *get_args(OtherMask), "patchuphard2d")
-"""Names of masks, for features and for images."""
+SEEDS_BY_CHANNEL = ("patchuphard", "patchupsoft")
+"""Masks of theirs that draw seeds for each channel. Here they have one set for all, which is their `patchuphard2d`."""
 
-METRICS = ("accuracy", "accuracytop5", "nll", "ece", "auc", "brier", "tace", "diversity")
-"""Names of scores."""
+MASKS = ("cutmix", "mixup", *(mask for mask in get_args(OtherMask) if mask not in SEEDS_BY_CHANNEL), "patchuphard2d")
+"""Names of masks, for features and for images, that mean the same here."""
+
+LISTED_MEMBERS = 3
+"""Members that their list of losses is written for; it is too short for more, and their program then fails."""
 
 
 class _Form(BaseModel):
@@ -28,6 +32,14 @@ class _Form(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, values: object) -> object:
+        if not isinstance(values, dict):
+            return values
+        may_be_missing = {name for name, field in cls.model_fields.items() if not field.is_required()}
+        return {key: value for key, value in values.items() if value is not None or key not in may_be_missing}
 
 
 class MixMethod(_Form):
@@ -66,16 +78,16 @@ _METHOD = Field(description=f"{', '.join(MASKS)}, or a mapping with {', '.join(M
 
 class _Mixmo(_Form):
     mix_method: Annotated[MixMethod, BeforeValidator(_as_mapping), _METHOD]
-    alpha: float = Field(ge=0, le=1000)
-    """a number from 0 to 1000"""
+    alpha: float = Field(ge=-1000, le=1000)
+    """a number from -1000 to 1000; 0 and less: equal ratios"""
     weight_root: float = Field(gt=0, le=1000)
     """a number above 0 and at most 1000"""
 
 
 class _Msda(_Form):
     mix_method: Annotated[MixMethod, BeforeValidator(_as_mapping), _METHOD]
-    beta: float = Field(gt=0, le=1000)
-    """a number above 0 and at most 1000"""
+    beta: float = Field(ge=-1000, le=1000)
+    """a number from -1000 to 1000; 0 and less: equal ratios"""
     prob: float = Field(ge=0, le=1)
     """a number from 0 to 1"""
 
@@ -85,18 +97,15 @@ class _DatasetWrapper(_Form):
     """null, or a section with mix_method, alpha, weight_root"""
     msda: _Msda | None = None
     """null, or a section with mix_method, beta, prob"""
-    da_method: Literal["augmix"] | None = None
-    """augmix, or null"""
+    da_method: Literal["augmix", "none"] = "none"
+    """augmix, or none, or null"""
 
 
 class _BatchSampler(_Form):
     batch_repetitions: int = Field(default=1, ge=1, le=1_000_000)
     """a whole number from 1 to 1000000"""
-    proba_input_repetition: float | None = Field(default=None, ge=0, le=1)
+    proba_input_repetition: float = Field(default=0.0, ge=0, le=1)
     """a number from 0 to 1, or null"""
-
-
-_NULL_IS_EMPTY = BeforeValidator(lambda value: {} if value is None else value)
 
 
 class _Training(_Form):
@@ -104,9 +113,9 @@ class _Training(_Form):
     """a whole number from 1 to 1000000"""
     batch_size: int = Field(ge=1, le=1_000_000)
     """a whole number from 1 to 1000000"""
-    dataset_wrapper: Annotated[_DatasetWrapper, _NULL_IS_EMPTY] = _DatasetWrapper()
+    dataset_wrapper: _DatasetWrapper = _DatasetWrapper()
     """null, or a section with mixmo, msda, da_method"""
-    batch_sampler: Annotated[_BatchSampler, _NULL_IS_EMPTY] = _BatchSampler()
+    batch_sampler: _BatchSampler = _BatchSampler()
     """null, or a section with batch_repetitions, proba_input_repetition"""
 
 
@@ -148,7 +157,7 @@ class _Loss(_Form):
     name: Literal["multitask"]
     listloss: list[_Term]
     """a list of mappings with name, coeff, input, target, display_name"""
-    l2_reg: float | None = Field(default=None, ge=0, le=100)
+    l2_reg: float = Field(default=0.0, ge=0, le=100)
     """a number from 0 to 100, or null"""
     display_name: str | None = None
     """a text"""
@@ -163,6 +172,16 @@ class _SgdParams(_Form):
     """a number from 0 to 100"""
     nesterov: bool = False
     """true or false"""
+    dampening: Literal[0] = 0
+    """only 0, torch's default"""
+    maximize: Literal[False] = False
+    """only false, torch's default"""
+    differentiable: Literal[False] = False
+    """only false, torch's default"""
+    foreach: bool | None = None
+    """true, false or null; it changes the speed alone"""
+    fused: bool | None = None
+    """true, false or null; it changes the speed alone"""
 
 
 class _Optimizer(_Form):
@@ -172,21 +191,31 @@ class _Optimizer(_Form):
 
 
 def _whole_epochs(value: object) -> object:
-    """Epochs written as text, as theirs are, become numbers; what is no whole number stays for the type to judge."""
+    """Epochs written as text become numbers; what is no whole number stays for the type to judge."""
     if not isinstance(value, dict):
         return value
-    epochs = [int(key) if isinstance(key, str) and re.fullmatch("[1-9][0-9]{0,6}", key) else key for key in value]
+    epochs = [int(key) if isinstance(key, str) and re.fullmatch("-?[1-9][0-9]{0,6}", key) else key for key in value]
     if len(set(epochs)) < len(epochs):
         raise PydanticCustomError("twice", "an epoch is given twice")
     return dict(zip(epochs, value.values(), strict=True))
 
 
+def _not_the_start(epoch: int) -> int:
+    """Refuses 0: epochs count from 1, and unlike -1 it is not known never to be reached."""
+    if epoch == 0:
+        raise PydanticCustomError("start", "no epoch")
+    return epoch
+
+
 class _StepParams(_Form):
     dict_milestone_to_gamma: Annotated[
-        dict[Annotated[int, Field(ge=1, le=1_000_000)], Annotated[float, Field(gt=0, le=1000)]],
+        dict[
+            Annotated[int, Field(ge=-1_000_000, le=1_000_000), AfterValidator(_not_the_start)],
+            Annotated[float, Field(gt=0, le=1000)],
+        ],
         BeforeValidator(_whole_epochs),
     ]
-    """a mapping from epochs, each given once, a whole number from 1 to 1000000, to numbers above 0 and at most 1000"""
+    """a mapping from epochs, each given once, from 1 to 1000000 (-1: never), to numbers above 0 and at most 1000"""
 
 
 class _LrSchedule(_Form):
@@ -196,7 +225,8 @@ class _LrSchedule(_Form):
 
 
 class _Wrapper(_Form):
-    name: Literal["classifier"]
+    name: str | None = None
+    """a text"""
     network: _Network
     """a section with name, depth, widen_factor"""
     loss: _Loss
@@ -205,10 +235,12 @@ class _Wrapper(_Form):
     """a section with name, params"""
     lr_schedule: _LrSchedule | None = None
     """null, or a section with name, params"""
-    warmup_period: int | None = Field(default=None, ge=0, le=1_000_000_000)
+    warmup_period: int = Field(default=0, ge=0, le=1_000_000_000)
     """a whole number from 0 to 1000000000, or null"""
-    metrics: list[Literal[METRICS]] | None = None
-    metrics_only_test: list[Literal[METRICS]] | None = None
+    metrics: list[str] | None = None
+    """null, or a list of names"""
+    metrics_only_test: list[str] | None = None
+    """null, or a list of names"""
 
 
 class _Data(_Form):
@@ -228,3 +260,15 @@ class UpstreamFile(_Form):
     """a section with nb_epochs, batch_size, dataset_wrapper, batch_sampler"""
     model_wrapper: _Wrapper
     """a section with name, network, loss, optimizer, lr_schedule, warmup_period, metrics, metrics_only_test"""
+
+    @property
+    def inputs(self) -> list[str]:
+        """What the losses are taken of: the logits of each member."""
+        return [f"logits_{member}" for member in range(self.num_members)]
+
+    @property
+    def inputs_left_out(self) -> list[str]:
+        """Those of the members that the list of losses has no term for."""
+        listed = {term.input for term in self.model_wrapper.loss.listloss}
+        # One network's logits may go without a number.
+        return [name for name in self.inputs if name not in listed and (self.num_members > 1 or "logits" not in listed)]

@@ -64,7 +64,7 @@ def plot_batch(
     images = np.clip(images * std + mean, 0, 1)
     masks = render_masks(batch.feature_box, batch.feature_values, *map_size, batch.feature_pattern)[:rows].cpu().numpy()
     masks = masks[:, :, None] if masks.ndim == 4 else masks  # N x M x C' x h x w
-    page = _Page(rows, members, heading, channels=masks.shape[2])
+    page = _Page(rows, members, heading, masks.shape[2], masks.shape[3:] != (1, 1))
     for member in range(members):
         for row in range(rows):
             left, bottom = page.corner(row, member)
@@ -83,7 +83,7 @@ def plot_batch(
 class _Page:
     """The page of `plot_batch`; positions are inches from its lower left corner."""
 
-    def __init__(self, rows: int, members: int, heading: Sequence[str], channels: int):
+    def __init__(self, rows: int, members: int, heading: Sequence[str], channels: int, places: bool):
         several = members > 1
         self._left = _MARGIN + (_NAME if several else 0)
         self._pitch = (2 * _SIDE + _GAP if several else _SIDE) + _BETWEEN
@@ -91,6 +91,8 @@ class _Page:
         self._members = members
         ceiling = self._floor + members * _CELL
         where = "at each place" if channels == 1 else f"in each of {channels} channels (line by line)"
+        if places and channels > 1:
+            where = f"at each place, or {where}"
         legend = f"1    mask: how much of the mixed features is this member's, {where} behind the encoders"
         width = max(
             self._left + rows * self._pitch - _BETWEEN,
@@ -157,7 +159,7 @@ class _Page:
 
 def _draw_mask(axes: Axes, mask: np.ndarray, shades: Colormap) -> None:
     """One mask (C', h, w): a map, or, where it differs between channels, a strip for each, in lines as one reads."""
-    if len(mask) == 1:
+    if len(mask) == 1 or (mask.shape[1:] != (1, 1) and (mask == mask[0]).all()):
         axes.imshow(mask[0], cmap=shades, vmin=0, vmax=1, interpolation="nearest")
         return
     means = mask.mean(axis=(1, 2))

@@ -62,11 +62,11 @@ def render_masks(
         values_NM2: N x M x 2 floating; ``[..., 0]`` is the value inside the box, ``[..., 1]`` the one outside.
         height: H of the map, in pixels.
         width: W of the map, in pixels.
-        pattern_NCHW: N x 1 x H x W or N x C x 1 x 1 bytes, 128 inside and 0 outside; None, or without channels:
-            the box is meant.
+        pattern_NCHW: N x 1 x H x W, N x C x 1 x 1 or N x C x H x W bytes, 128 inside and 0 outside; None, or without
+            channels: the box is meant.
 
     Returns:
-        N x M x H x W, float32; N x M x C x 1 x 1 for a pattern of C > 1 channels.
+        N x M x H x W, float32; N x M x C x 1 x 1 or N x M x C x H x W for a pattern of C > 1 channels.
     """
     if pattern_NCHW is not None and pattern_NCHW.shape[1]:
         inside = pattern_NCHW[:, None].float() * (1 / INSIDE)  # N x 1 x C x H x W

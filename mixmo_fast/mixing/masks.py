@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixmo_fast.mixing.patterns import INSIDE
-from mixmo_fast.mixing.ratios import Boxes, Floats, box_area, overlap_area
+from mixmo_fast.mixing.ratios import Boxes, Floats, box_area, in_boxes, overlap_area
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,4 @@ def _render(masks: Masks) -> Floats:
     """Each place on its map: (..., h, w), 0 to 1."""
     if masks.has_pattern:
         return masks.pattern[..., 0, :, :] / INSIDE
-    y0, y1, x0, x1 = (masks.box[..., side, None] for side in range(4))
-    y, x = (np.arange(size) for size in masks.size)
-    rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
-    return (rows[..., :, None] & columns[..., None, :]).astype(np.float64)
+    return in_boxes(masks.box, *masks.size).astype(np.float64)

@@ -2,8 +2,8 @@
 
 A pattern says for each place how much of it lies inside, in steps of 1/128: 128 is inside, 0 outside, and only `noise`
 has values between. (A power of two, so that every device makes the same float32 of the byte.) It is either one map for
-all channels, (1, h, w), or constant over the map and different in each channel, (C, 1, 1). With a mask's two values
-(inside, outside) it is the mask. Families by name:
+all channels, (1, h, w), or constant over the map and different in each channel, (C, 1, 1); only where steps of both
+kinds alternate do all have (C, h, w). With a mask's two values (inside, outside) it is the mask. Families by name:
 
 - `cow`: Gaussian noise, blurred, and thresholded at a random level (CowMask, French et al. 2020, arXiv 2003.12022);
 - `noise`: uniform noise, shifted to the wanted mean;

@@ -3,19 +3,23 @@
 Shapes: S steps, `...` the axes of one step, c h w a pattern's channels and pixels.
 """
 
+from collections.abc import Sequence
+from functools import reduce
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mixmo_fast.mixing import ratios
-from mixmo_fast.mixing.patterns import FAMILIES, draw_patterns, pattern_shape, uniforms_per_pattern
+from mixmo_fast.mixing.patterns import FAMILIES, INSIDE, draw_patterns, pattern_shape, uniforms_per_pattern
+from mixmo_fast.mixing.ratios import in_boxes
 from mixmo_fast.mixing.streams import Draw, Purpose
+
+Places = tuple[NDArray[np.int32], NDArray[np.uint8]]
 
 _STACK_AXES = {"stackvertical": 0, "stackhorizontal": 1}
 
 
-def no_places(
-    method: str, shape: tuple[int, ...], channels: int, size: tuple[int, int]
-) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+def no_places(method: str, shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> Places:
     """Empty boxes and patterns, in the shapes that the method's have."""
     return np.zeros((*shape, 4), dtype=np.int32), np.zeros((*shape, *pattern_shape(method, channels, *size)), np.uint8)
 
@@ -53,6 +57,28 @@ def draw_places(
     else:
         box = ratios.draw_boxes(ratio, draw.uniform(box_purpose, *shape, 2), *size)
     return np.where(chosen[..., None], box, 0), pattern, values
+
+
+def join_places(places: Sequence[Places], size: tuple[int, int]) -> Places:
+    """The places of steps that each belong to one of some methods, which has empty places at the others' steps.
+
+    Boxes stay boxes among themselves; beside patterns they become patterns. Where one method's patterns are constant
+    over the map and another's over the channels, what holds both is a map for each channel.
+
+    Args:
+        places: For each method its boxes int32 (S, ..., 4) and patterns uint8 (S, ..., c, h, w), from `draw_places`.
+        size: (h, w) of the map, pixels.
+    """
+    if len(places) == 1:
+        return places[0]
+    boxes, patterns = zip(*places, strict=True)
+    if not any(pattern.shape[-3] for pattern in patterns):
+        return np.bitwise_or.reduce(boxes), patterns[0]
+    patterns = [
+        pattern if pattern.shape[-3] else in_boxes(box, *size)[..., None, :, :] * np.uint8(INSIDE)
+        for box, pattern in places
+    ]
+    return np.zeros_like(boxes[0]), reduce(np.bitwise_or, patterns)
 
 
 def both(value: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mixmo_fast.mixing import ratios
 from mixmo_fast.mixing.holdout import training_images
 from mixmo_fast.mixing.masks import Masks, mask_mean, visible_share
-from mixmo_fast.mixing.places import both, draw_places, no_places
+from mixmo_fast.mixing.places import both, draw_places, join_places, no_places
 from mixmo_fast.mixing.recipe import Recipe
 from mixmo_fast.mixing.streams import Draw, Purpose, integers, permutation
 
@@ -170,7 +170,7 @@ def draw_augmentation(recipe: Recipe, draw: Draw) -> tuple[NDArray[np.int32], ND
 
 
 def draw_feature_mixing(recipe: Recipe, draw: Draw) -> tuple[Masks, NDArray[np.float64]]:
-    """Manifold masks: one method a step, ratios and a place a row, one assignment of roles to members a step.
+    """Manifold masks: a step's method (or its replacement), each row's ratios and place, a step's roles of members.
 
     Returns:
         Masks with places (S, B) and values (S, B, M, 2), and the masks' means kappa float64 (S, B, M).
@@ -179,32 +179,50 @@ def draw_feature_mixing(recipe: Recipe, draw: Draw) -> tuple[Masks, NDArray[np.f
     if recipe.mixing is None:
         ones = np.ones((steps, rows, 1))
         return Masks(*no_places("linear", (steps, rows), 0, (0, 0)), both(ones), recipe.map_size), ones
-    mixing = recipe.mixing
-    if mixing.alpha == 0:
-        kappa = np.full((steps, rows, members), 1.0 / members)
-    else:
-        needed = ratios.uniforms_per_ratio(mixing.alpha)
-        kappa = ratios.dirichlet(mixing.alpha, draw.uniform(Purpose.MIXING_RATIO, rows, members, needed))
+    mixing, size = recipe.mixing, recipe.map_size
+    kappa = _draw_ratios(mixing.alpha, draw, Purpose.MIXING_RATIO, rows, members)
     values = both(kappa)
-    if mixing.method == "linear":
-        box, pattern = no_places(mixing.method, (steps, rows), recipe.map_channels, recipe.map_size)
-    else:
-        prob = ratios.patch_probability(mixing.prob, mixing.decay_from, draw.epoch, recipe.epochs)
-        chosen = np.repeat((draw.uniform(Purpose.MIXING_METHOD) < prob)[:, None], rows, axis=1)
+    places = []
+    for method, chosen, box_purpose, pattern_purpose in _methods_of_the_steps(recipe, draw):
+        in_rows = np.repeat(chosen[:, None], rows, axis=1)
         box, pattern, own = draw_places(
-            *(mixing.method, kappa[..., 0], chosen, draw, Purpose.MIXING_BOX, Purpose.MIXING_PATTERN),
-            *(recipe.map_channels, recipe.map_size),
+            *(method, kappa[..., 0], in_rows, draw, box_purpose, pattern_purpose, recipe.map_channels, size)
         )
+        places.append((box, pattern))
         # Role 0 owns the place, the others share the rest linearly (with two members: all of it).
         others = kappa[..., 1:] / kappa[..., 1:].sum(axis=-1, keepdims=True)
         roles = np.concatenate((own[:, :, None], (1.0 - own)[:, :, None] * others[..., None]), axis=2)
-        values = np.where(chosen[..., None, None], roles, values)
+        values = np.where(in_rows[..., None, None], roles, values)
+    if places:
+        box, pattern = join_places(places, size)
         # A place may be clipped or rounded: the ratio that counts is the one that came out.
-        kappa = mask_mean(Masks(box, pattern, values, recipe.map_size).place_mean()[..., None], values)
+        kappa = mask_mean(Masks(box, pattern, values, size).place_mean()[..., None], values)
+    else:
+        box, pattern = no_places("linear", (steps, rows), recipe.map_channels, size)
     role = np.argsort(draw.words(Purpose.MIXING_ROLE, members), axis=-1)[:, None, :]
     kappa = np.take_along_axis(kappa, role, axis=2)
     values = np.take_along_axis(values, role[..., None], axis=2)
-    return Masks(box, pattern, values, recipe.map_size), kappa
+    return Masks(box, pattern, values, size), kappa
+
+
+def _methods_of_the_steps(recipe: Recipe, draw: Draw) -> Iterator[tuple[str, NDArray[np.bool_], Purpose, Purpose]]:
+    """The methods that need a place: which, at which of the steps (S,), and their streams of boxes and of patterns."""
+    mixing = recipe.mixing
+    if mixing.method == mixing.replacement == "linear":
+        return
+    prob = ratios.patch_probability(mixing.prob, mixing.decay_from, draw.epoch, recipe.epochs)
+    chosen = draw.uniform(Purpose.MIXING_METHOD) < prob
+    if mixing.method != "linear":
+        yield mixing.method, chosen, Purpose.MIXING_BOX, Purpose.MIXING_PATTERN
+    if mixing.replacement != "linear":
+        yield mixing.replacement, ~chosen, Purpose.REPLACEMENT_BOX, Purpose.REPLACEMENT_PATTERN
+
+
+def _draw_ratios(concentration: float, draw: Draw, purpose: Purpose, *shape: int) -> NDArray[np.float64]:
+    """Dirichlet ratios (S, *shape), which sum to 1 over the last axis; equal ones where the concentration is 0."""
+    if concentration == 0:
+        return np.full((draw.steps, *shape), 1.0 / shape[-1])
+    return ratios.dirichlet(concentration, draw.uniform(purpose, *shape, ratios.uniforms_per_ratio(concentration)))
 
 
 def draw_pixel_mixing(
@@ -228,8 +246,7 @@ def draw_pixel_mixing(
     msda = recipe.msda
     mixed = draw.uniform(Purpose.MSDA_CHOICE, *shape) < msda.prob
     partner = np.where(mixed, integers(draw.uniform(Purpose.MSDA_PARTNER, *shape), recipe.trained_images), image)
-    needed = ratios.uniforms_per_ratio(msda.beta)
-    lam = ratios.dirichlet(msda.beta, draw.uniform(Purpose.MSDA_RATIO, *shape, 2, needed))[..., 0]
+    lam = _draw_ratios(msda.beta, draw, Purpose.MSDA_RATIO, *shape, 2)[..., 0]
     if msda.method == "mixup":
         box, pattern = no_places(msda.method, image.shape, IMAGE_CHANNELS, size)
         own = both(lam)

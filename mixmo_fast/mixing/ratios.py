@@ -90,6 +90,14 @@ def box_area(boxes: Boxes, height: int, width: int) -> Floats:
     return (boxes[..., 1] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 2]) / (height * width)
 
 
+def in_boxes(boxes: Boxes, height: int, width: int) -> NDArray[np.bool_]:
+    """Which pixels of the map are inside each box: (..., 4) -> bool (..., height, width)."""
+    y0, y1, x0, x1 = (boxes[..., side, None] for side in range(4))
+    y, x = np.arange(height), np.arange(width)
+    rows, columns = (y >= y0) & (y < y1), (x >= x0) & (x < x1)
+    return rows[..., :, None] & columns[..., None, :]
+
+
 def overlap_area(first: Boxes, second: Boxes, height: int, width: int) -> Floats:
     """Share of the map inside both boxes: two (..., 4) -> float64 (...)."""
     rows = np.minimum(first[..., 1], second[..., 1]) - np.maximum(first[..., 0], second[..., 0])

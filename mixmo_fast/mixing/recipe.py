@@ -23,10 +23,11 @@ class ManifoldMixing:
 
     Attributes:
         method: `patch` (binary, a CutMix box), `linear`, or another mask.
-        prob: Probability that a step uses `method`; the others are linear.
+        prob: Probability that a step uses `method`; the others use `replacement`.
         alpha: Concentration of the Dirichlet the ratios kappa are drawn from; 0 means exactly 1/M each (MIMO).
         weight_root: r; a member's loss weight is proportional to kappa ** (1/r).
         decay_from: Share of the run's epochs after which `prob` falls linearly, to 0 in the last epoch.
+        replacement: Linear in the paper, or any other method.
     """
 
     method: MixingMethod
@@ -34,6 +35,7 @@ class ManifoldMixing:
     alpha: float
     weight_root: float
     decay_from: float
+    replacement: MixingMethod = "linear"
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class InputMixing:
     Attributes:
         method: `mixup`, `cutmix`, or another mask.
         prob: Probability that an image is mixed at all.
-        beta: The ratio lam is drawn from Beta(beta, beta).
+        beta: The ratio lam is drawn from Beta(beta, beta); 0 means exactly 1/2.
     """
 
     method: MsdaMethod
@@ -105,9 +107,11 @@ class Recipe:
             raise ValueError("a network of one member has no manifold mixing, any other needs it")
         if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
             raise ValueError(f"the map {self.map_size} does not divide the image {self.image_size}")
-        for mixing, size in ((self.mixing, self.map_size), (self.msda, self.image_size)):
-            if mixing and mixing.method.startswith("patchup") and min(size) < _SMALLEST_PATCHUP_SIDE:
-                raise ValueError(f"{mixing.method} places blocks of {_SMALLEST_PATCHUP_SIDE} pixels, the map is {size}")
+        places = [(self.mixing.method, self.map_size), (self.mixing.replacement, self.map_size)] if self.mixing else []
+        places += [(self.msda.method, self.image_size)] if self.msda else []
+        for method, size in places:
+            if method.startswith("patchup") and min(size) < _SMALLEST_PATCHUP_SIDE:
+                raise ValueError(f"{method} places blocks of {_SMALLEST_PATCHUP_SIDE} pixels, the map is {size}")
         if self.steps_per_epoch < 1:
             raise ValueError(f"{self.trained_images} images x {self.repetitions} do not fill one step of {self.rows}")
 

@@ -40,6 +40,8 @@ class Purpose(IntEnum):
     MSDA_PATTERN = 14
     HOLDOUT = 15
     AUGMIX = 16
+    REPLACEMENT_BOX = 17
+    REPLACEMENT_PATTERN = 18
 
 
 def words(

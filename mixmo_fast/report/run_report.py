@@ -110,6 +110,8 @@ def recipe_line(config: Config) -> str:
     network, mixing, msda, batch = config.network, config.mixing, config.msda, config.batch
     if mixing is None:
         name = "A single network"
+    elif mixing.replacement not in ("linear", mixing.method):
+        name = f"MixMo with {mixing.method} and {mixing.replacement} masks"
     elif mixing.method == "linear":
         name = "MIMO" if mixing.alpha == 0 else "Linear-MixMo"
     else:
