@@ -63,7 +63,10 @@ def draw_boxes(ratios: Floats, uniforms: Floats, height: int, width: int) -> Box
 
 
 def draw_stacks(ratios: Floats, coins: Floats, height: int, width: int, axis: int) -> Boxes:
-    """Boxes that split one axis at int(ratio * size) and span the other; a fair coin says which side is inside.
+    """Boxes that split one axis and span the other; a fair coin says which side is inside.
+
+    It is the first int(ratio * size) lines, or those from int((1 - ratio) * size) on, which may be one line more: the
+    authors' implementation turns the ratio into 1 - ratio and swaps the sides.
 
     Args:
         ratios: (...), share of the area, 0 to 1.
@@ -78,10 +81,9 @@ def draw_stacks(ratios: Floats, coins: Floats, height: int, width: int, axis: in
     box = np.zeros((*ratios.shape, 4), dtype=np.int32)
     box[..., 1], box[..., 3] = height, width
     size = (height, width)[axis]
-    length = (ratios * size).astype(np.int32)
     first = coins < 0.5
-    box[..., 2 * axis] = np.where(first, 0, size - length)
-    box[..., 2 * axis + 1] = np.where(first, length, size)
+    box[..., 2 * axis] = np.where(first, 0, (1 - ratios) * size).astype(np.int32)
+    box[..., 2 * axis + 1] = np.where(first, ratios * size, size).astype(np.int32)
     return box
 
 
