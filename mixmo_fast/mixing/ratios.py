@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
+from mixmo_fast.mixing.portable import cube_root, log
+
 Floats = NDArray[np.float64]
 Boxes = NDArray[np.int32]
 
@@ -27,8 +29,8 @@ def dirichlet(concentration: float, uniforms: Floats) -> Floats:
         float64 (..., M), which sum to 1 over the last axis.
     """
     if _is_small_integer(concentration):
-        # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and bit-stable across scipy.
-        gammas = -np.log(uniforms).sum(axis=-1)
+        # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and the same on every processor.
+        gammas = -log(uniforms).sum(axis=-1)
     else:
         gammas = np.maximum(gammaincinv(concentration, uniforms[..., 0]), np.finfo(np.float64).tiny)
     return gammas / gammas.sum(axis=-1, keepdims=True)
@@ -118,7 +120,11 @@ def member_weights(kappas: Floats, root: float) -> Floats:
         float64 (..., M), which sum to M over the last axis.
     """
     relative = kappas / kappas.max(axis=-1, keepdims=True)  # so that a small root cannot underflow all of them to 0
-    powers = np.cbrt(relative) if root == 3 else relative ** (1.0 / root)
+    # The roots of the published runs are the same on every processor; a power is not.
+    if root == 1:
+        powers = relative
+    else:
+        powers = cube_root(relative) if root == 3 else relative ** (1.0 / root)
     return kappas.shape[-1] * powers / powers.sum(axis=-1, keepdims=True)
 
 
