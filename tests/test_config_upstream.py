@@ -135,7 +135,10 @@ def test_the_file_that_the_authors_code_trained_with_is_what_it_says():
     config = load_config(FILE)
     assert config.model_dump(include={"network", "mixing", "msda", "batch", "schedule"}) == {
         "network": {"kind": "wide_resnet", "depth": 10, "width": 1, "members": 2},
-        "mixing": {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3.0, "decay_from": 11 / 12},
+        "mixing": {
+            **{"method": "patch", "prob": 0.5, "replacement": "linear", "decay_from": 11 / 12},
+            **{"alpha": 2.0, "weight_root": 3.0},
+        },
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0},
         "batch": {"rows": 64, "repetitions": 4, "input_repetition": 0.0},
         "schedule": {"epochs": 300, "warmup_steps": 3128, "milestones": {101: 0.1, 201: 0.1, 226: 0.1}},

@@ -120,11 +120,10 @@ def member_weights(kappas: Floats, root: float) -> Floats:
         float64 (..., M), which sum to M over the last axis.
     """
     relative = kappas / kappas.max(axis=-1, keepdims=True)  # so that a small root cannot underflow all of them to 0
-    # The roots of the published runs are the same on every processor; a power is not.
-    if root == 1:
-        powers = relative
+    if root in (1, 3):  # those of the published runs, the same on every processor as no power is
+        powers = relative if root == 1 else cube_root(relative)
     else:
-        powers = cube_root(relative) if root == 3 else relative ** (1.0 / root)
+        powers = relative ** (1.0 / root)
     return kappas.shape[-1] * powers / powers.sum(axis=-1, keepdims=True)
 
 
