@@ -9,7 +9,7 @@ from mixmo_fast.evaluation.robustness import robustness_table
 from mixmo_fast.evaluation.selective import Selective
 from mixmo_fast.evaluation.table import scores_table
 from mixmo_fast.inspect_command import Inspection
-from mixmo_fast.networks.anatomy import THRESHOLDS, overall_share
+from mixmo_fast.networks.anatomy import THRESHOLDS, mean_share
 
 
 def evaluation_tables(evaluation: Evaluation, scaled: bool) -> list[Table]:
@@ -33,8 +33,10 @@ def inspection_tables(inspection: Inspection) -> list[Table]:
     for member, norms in enumerate(inspection.encoder_l1):
         numbers = (sum(norms) / len(norms), min(norms), max(norms))
         encoders.add_row(f"member {member}", *(f"{number:.3f}" for number in numbers))
-    active = _table("Active filters of the trunk", "L1 norm of at least", "of all filters", "least active layer")
-    for number, (threshold, share) in enumerate(zip(THRESHOLDS, overall_share(inspection.layers), strict=True)):
+    active = _table(
+        "Active filters of the trunk, without shortcuts", "L1 norm above", "mean over layers", "least active layer"
+    )
+    for number, (threshold, share) in enumerate(zip(THRESHOLDS, mean_share(inspection.layers), strict=True)):
         least = min(inspection.layers, key=lambda layer: layer.share[number])
         active.add_row(
             f"{threshold:g} x the layer's largest", _percent(share), f"{least.name} {_percent(least.share[number])}"

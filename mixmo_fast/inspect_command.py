@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mixmo_fast.evaluation.members import MembersUsed, top1_by_members
-from mixmo_fast.networks.anatomy import THRESHOLDS, LayerActivity, active_filters, encoder_l1, overall_share
+from mixmo_fast.networks.anatomy import DEFINITION, THRESHOLDS, LayerActivity, active_filters, encoder_l1, mean_share
 from mixmo_fast.trained import Trained, open_trained
 from mixmo_fast.training.runlog import read_history
 
@@ -41,8 +41,9 @@ class Inspection:
             "epoch": self.trained.epoch,
             "encoder_l1": [list(norms) for norms in self.encoder_l1],
             "active_filters": {
+                "definition": DEFINITION,
                 "thresholds": list(THRESHOLDS),
-                "share": list(overall_share(self.layers)),
+                "share": list(mean_share(self.layers)),
                 "layers": [asdict(layer) for layer in self.layers],
             },
             "top1_by_members": [asdict(used) for used in self.used],

@@ -193,6 +193,22 @@ def test_cost_is_time_on_one_kind_of_device_and_work_on_several(tmp_path):
     assert plot.title == "Top-1 against work" and f"{float(plan.runs[0].flop):.2g} FLOP" in plot.finding
 
 
+def test_seeds_without_a_shared_error_are_said_to_be_and_left_out_of_the_mean(tmp_path):
+    plan = reproduction(tmp_path, ("cifar10",), (1, 2), 0.01)
+    mimo = [run for run in plan.runs if "mimo" in run.name]
+    for run, ratio in zip(mimo, (None, 0.8), strict=True):
+        finish(run.folder(tmp_path), run.config, [row_of(epoch, 0.9, 2, diversity=ratio) for epoch in (1, 2, 3)])
+    single = next(run for run in plan.runs if "1net_standard" in run.name)
+    finish(single.folder(tmp_path), single.config, [row_of(epoch, 0.9, 1) for epoch in (1, 2, 3)])
+    found = collect([tmp_path], tmp_path)
+    row = next(one for one in found.configurations if "mimo" in one.name)
+    assert (row.diversity.mean, row.diversity.n) == (0.8, 1)
+    back = Results.model_validate_json(found.model_dump_json())
+    assert [seed.diversity for one in back.configurations if one.name == row.name for seed in one.seeds] == [None, 0.8]
+    text = Outline(comparison_page(found, tmp_path, COMMAND)).text
+    assert text.count("no shared error") == 1
+
+
 def test_figures_without_numbers_are_left_out(tmp_path, results):
     reproduction(tmp_path, ("cifar10",))
     rows = collect([tmp_path], tmp_path).configurations

@@ -16,6 +16,7 @@ from matplotlib.text import Text
 from sample_run import CLASSES, CORRUPTIONS, epochs_of, evaluation, inspection, write_json
 
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.networks.anatomy import DEFINITION
 from mixmo_fast.report import drawing
 from mixmo_fast.report.colours import DARK, LIGHT
 from mixmo_fast.report.drawing import SMALL_PT, Plot, as_svg, is_dark, themed
@@ -36,7 +37,7 @@ from mixmo_fast.report.inspection_figures import (
 )
 from mixmo_fast.report.run_files import parse_history
 from mixmo_fast.report.run_plots import write_plots
-from mixmo_fast.report.saved import SavedEvaluation, SavedInspection
+from mixmo_fast.report.saved import FilterActivity, SavedEvaluation, SavedInspection
 from mixmo_fast.report.score_figures import confusion_matrix, detection, reliability, risk_coverage, robustness
 
 test_top1.__test__ = False  # a figure, not a test
@@ -104,6 +105,10 @@ def test_curves_go_through_the_numbers_of_the_history(history):
     assert rate.lines[0].get_xydata().tolist() == [[row.epoch, row.learning_rate] for row in history]
     assert rate.get_yscale() == "log"
     assert drawn(diversity(history)).lines[0].get_ydata().tolist() == [row.diversity for row in history]
+    assert "shared error" not in diversity(history).note
+    gap = [*history[:-1], history[-1].model_copy(update={"diversity": None})]
+    assert drawn(diversity(gap)).lines[0].get_ydata().tolist() == [row.diversity for row in history[:-1]]
+    assert "Epochs without a shared error" in diversity(gap).note
     assert drawn(disagreement(history)).lines[0].get_ydata().tolist() == [row.disagreement for row in history]
 
 
@@ -244,6 +249,14 @@ def test_active_filters_are_bars_overall_and_lines_by_layer(looked):
     assert [list(line.get_ydata()) for line in lines] == [
         [layer.share[number] for layer in active.layers] for number in range(len(active.thresholds))
     ]
+
+
+def test_active_filters_are_defined_by_their_record_and_an_old_record_by_what_was_counted_then():
+    counted = {"thresholds": [0.2], "share": [0.5], "layers": []}
+    old = active_filters(FilterActivity.model_validate(counted))
+    new = active_filters(FilterActivity.model_validate(counted | {"definition": DEFINITION}))
+    assert "shortcuts included" in old.note and "at least" in old.note
+    assert "shortcuts left out" in new.note and "above" in new.note and "mean over the trunk's layers" in new.note
 
 
 def test_members_at_inference_show_mean_and_spread():

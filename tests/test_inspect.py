@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mixmo_fast.evaluation.members import top1_by_members
 from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.inspect_command import inspect_run
-from mixmo_fast.networks.anatomy import active_filters, encoder_l1, overall_share
+from mixmo_fast.networks.anatomy import active_filters, encoder_l1, mean_share
 from mixmo_fast.networks.preact_resnet import preact_resnet18
 from mixmo_fast.networks.wide_resnet import wide_resnet
 from mixmo_fast.training.runlog import read_history
@@ -35,21 +35,24 @@ def test_a_filter_is_active_relative_to_the_largest_of_its_layer(network):
         weight = network.trunk.layer2[0].conv1.weight  # 32 filters
         weight.zero_()
         weight[0, 0, 0, 0] = -10.0  # the largest; signs do not matter
-        weight[1:9, 0, 0, 0] = 3.0  # exactly at 0.3
+        weight[1:9, 0, 0, 0] = 3.0  # exactly at 0.3, which is not above it
         weight[9:13, 0, 0, 0] = 2.5
     layers = {layer.name: layer for layer in active_filters(network)}
     assert layers["layer2.0.conv1"].filters == 32
-    assert layers["layer2.0.conv1"].share == (13 / 32, 9 / 32, 1 / 32, 1 / 32)
+    assert layers["layer2.0.conv1"].share == (13 / 32, 1 / 32, 1 / 32, 1 / 32)
 
 
-def test_all_convolutions_of_the_trunk_count_by_their_filters(network):
+def test_the_layers_are_the_trunks_without_its_shortcuts_and_count_alike(network):
+    with torch.no_grad():
+        for _, layer in network.trunk.named_parameters():
+            if layer.ndim == 4:
+                layer.zero_()
+                layer[:4] = 1.0  # of 16, 32 or 64 filters
     layers = active_filters(network, (0.0, 1.0))
-    # Three blocks of two convolutions each, and a shortcut where shapes change: in the second and third.
-    assert [layer.filters for layer in layers] == [16, 16, 32, 32, 32, 64, 64, 64]
-    everything, largest = overall_share(layers)
-    assert everything == 1
-    assert largest == pytest.approx(8 / 320)  # one of each layer
-    assert len(active_filters(preact_resnet18(1, 1, 10))) == 16 + 3
+    assert [layer.filters for layer in layers] == [16, 16, 32, 32, 64, 64]  # three blocks of two convolutions each
+    assert all("shortcut" not in layer.name for layer in layers)
+    assert mean_share(layers) == (pytest.approx((4 / 16 + 4 / 32 + 4 / 64) / 3), 0)  # not 24 of 224 filters
+    assert len(active_filters(preact_resnet18(1, 1, 10))) == 16
 
 
 @settings(deadline=None, max_examples=25)

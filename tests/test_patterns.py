@@ -5,6 +5,8 @@ import pytest
 
 from mixmo_fast.mixing import ratios
 from mixmo_fast.mixing.patterns import BY_CHANNEL, FAMILIES, SPATIAL, draw_patterns, uniforms_per_pattern
+from mixmo_fast.mixing.places import draw_places
+from mixmo_fast.mixing.streams import Draw, Purpose
 
 COUNT, CHANNELS, HEIGHT, WIDTH = 400, 64, 32, 24
 SIZE = (CHANNELS, HEIGHT, WIDTH)
@@ -70,8 +72,18 @@ def test_a_cow_is_its_noise_blurred_and_thresholded_pixel_by_pixel():
     kernel /= kernel.sum()
     rows = np.stack([np.convolve(line, kernel)[48 : 48 + WIDTH] for line in noise])
     blurred = np.stack([np.convolve(line, kernel)[48 : 48 + HEIGHT] for line in rows.T]).T
-    expected = blurred < blurred.mean() + blurred.std() * ndtri(level)
+    expected = blurred <= blurred.mean() + blurred.std(ddof=1) * ndtri(level)
     np.testing.assert_array_equal(pattern[0, 0] == 128, expected)
+
+
+def test_a_cows_level_is_by_the_unbiased_deviation_and_belongs_to_the_inside():
+    """Of two pixels' values each is deviation / sqrt(2) from their mean: at the levels 0.24 and 0.76."""
+    uniforms = np.full((3, 4), 0.5)
+    uniforms[:2, 2:] = 0.3, 0.8
+    uniforms[:, 0] = (np.array([0.75, 0.77, 0.5]) - 0.2) / 0.6
+    pattern, _ = draw_patterns("cow", np.full(3, 0.5), uniforms, 1, 1, 2)
+    # By the biased deviation these were 0.16 and 0.84, and the second mask the first one. Equal values are inside.
+    assert (pattern[:, 0, 0] / 128).tolist() == [[1, 0], [1, 1], [1, 1]]
 
 
 @pytest.mark.parametrize("method", ["patchuphard", "patchupsoft"])
@@ -98,11 +110,9 @@ def test_stacked_channels_are_the_first_or_the_last_ones():
     pattern, _ = drawn("stackchannel", 0.3)
     channels = pattern[:, :, 0, 0]
     first = channels[:, 0] == 1
-    size = int(0.3 * CHANNELS)
-    np.testing.assert_array_equal(channels[first], np.broadcast_to(np.arange(CHANNELS) < size, channels[first].shape))
-    np.testing.assert_array_equal(
-        channels[~first], np.broadcast_to(np.arange(CHANNELS) >= CHANNELS - size, channels[~first].shape)
-    )
+    # Of 64 channels the first int(19.2), or those from int(44.8) on: 19 or 20 of them.
+    np.testing.assert_array_equal(channels[first], np.broadcast_to(np.arange(CHANNELS) < 19, channels[first].shape))
+    np.testing.assert_array_equal(channels[~first], np.broadcast_to(np.arange(CHANNELS) >= 44, channels[~first].shape))
     assert first.mean() == pytest.approx(0.5, abs=0.1)
 
 
@@ -110,8 +120,20 @@ def test_stacked_channels_are_the_first_or_the_last_ones():
 def test_stacks_split_one_axis_and_a_coin_chooses_the_side(axis):
     size = (HEIGHT, WIDTH)[axis]
     boxes = ratios.draw_stacks(np.array([0.3, 0.3, 0.0, 1.0]), np.array([0.2, 0.7, 0.2, 0.2]), HEIGHT, WIDTH, axis)
-    length = int(0.3 * size)
-    spans = [(0, length), (size - length, size), (0, 0), (0, size)]
+    # With the coin the ratio becomes 1 - ratio and the sides swap, so the second side may have one line more.
+    spans = [(0, int(0.3 * size)), (int(0.7 * size), size), (0, 0), (0, size)]
     for box, span in zip(boxes, spans, strict=True):
         other = (0, (HEIGHT, WIDTH)[1 - axis])
         assert (tuple(box[:2]), tuple(box[2:])) == ((span, other) if axis == 0 else (other, span))
+
+
+@pytest.mark.parametrize(("method", "split"), [("stackhorizontal", 0), ("stackvertical", 1)])
+def test_a_horizontal_stack_splits_the_rows_and_a_vertical_one_the_columns(method, split):
+    ratio, draw = np.full((1, 50), 0.3), Draw(seed=1, epoch=1, first_step=0, steps=1)
+    box, *_ = draw_places(
+        method, ratio, ratio > 0, draw, Purpose.MIXING_BOX, Purpose.MIXING_PATTERN, CHANNELS, (HEIGHT, WIDTH)
+    )
+    spans = box[0].reshape(50, 2, 2)  # of rows and of columns
+    assert (spans[:, 1 - split] == (0, (WIDTH, HEIGHT)[split])).all()
+    size = (HEIGHT, WIDTH)[split]
+    assert {tuple(span) for span in spans[:, split].tolist()} == {(0, int(0.3 * size)), (int(0.7 * size), size)}

@@ -166,6 +166,18 @@ def test_a_run_that_has_not_ended_or_not_begun_says_so(folder):
     assert "No epoch has been evaluated yet." in text and "1 of 4 epochs so far" in text
 
 
+def test_a_ratio_of_errors_without_a_shared_error_is_said_to_be_one(folder):
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    none = {"diversity": None}
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row | none) + "\n" for row in rows))
+    summary = json.loads((folder / "summary.json").read_text())
+    write_json(folder / "summary.json", summary | {"last": rows[-1] | none})
+    text = outline(write_report(folder)).text
+    at = text.index("Diversity: one of two wrong / both wrong")
+    assert text[at + 1] == "no shared error"
+    assert text[at + 2] == f"{summary['best_on_test']['diversity']:.4f}"
+
+
 def test_keys_may_be_null_or_missing(folder):
     nothing = {"reliability": None, "confusion": [], "temperature_scaling": None, "selective": None, "robustness": None}
     write_json(folder / "evaluation.json", nothing | {"ood": [], "top1": None})

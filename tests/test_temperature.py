@@ -194,6 +194,17 @@ def test_the_table_shows_scores_before_and_after():
     assert "bound" not in text
 
 
+@pytest.mark.parametrize(("members", "pair"), [(2, "both members"), (3, "some two members")])
+def test_the_table_says_why_members_without_a_shared_error_have_no_diversity(members, pair):
+    logits = torch.full((6, members, 6), 0.0)
+    labels = torch.zeros(6, dtype=torch.long)
+    logits[..., 0] = 1.0
+    logits[0, 0, 1] = logits[1, 1, 1] = 2.0  # each is wrong once, on an image of its own
+    text = shown(scores_table(evaluate_logits(logits, labels), "digits"))
+    row = next(line for line in text.splitlines() if "diversity" in line)
+    assert [cell.strip() for cell in row.split("│")[2:4]] == ["-", f"undefined: no image that {pair} get wrong"]
+
+
 def test_the_table_of_a_single_network_says_nothing_of_members():
     logits, labels = random_set(30, 6, members=1)
     text = shown(scores_table(evaluate_logits(logits, labels), "digits"))

@@ -193,10 +193,19 @@ def mask_in_words(method: str, ratio: str, size: tuple[int, int], channels: int)
         )
     coin = "by a fair coin"
     if method == "stackhorizontal":
-        return f"The mask is 1 in int({width} * {ratio}) columns on the left or on the right, {coin}, 0 elsewhere."
+        return (
+            f"The mask is 1 in the first int({height} * {ratio}) rows, or, {coin}, in the rows from "
+            f"int({height} * (1 - {ratio})) on, 0 elsewhere."
+        )
     if method == "stackvertical":
-        return f"The mask is 1 in int({height} * {ratio}) rows at the top or at the bottom, {coin}, 0 elsewhere."
+        return (
+            f"The mask is 1 in the first int({width} * {ratio}) columns, or, {coin}, in the columns from "
+            f"int({width} * (1 - {ratio})) on, 0 elsewhere."
+        )
     if method == "stackchannel":
-        return f"The mask is 1 in the first or the last int({channels} * {ratio}) channels, {coin}, 0 in the others."
+        return (
+            f"The mask is 1 in the first int({channels} * {ratio}) channels, or, {coin}, in the channels from "
+            f"int({channels} * (1 - {ratio})) on, 0 in the others."
+        )
     assert method == "channel", method
     return f"The mask is 1 or 0 for each of the {channels} channels, 1 with probability {ratio}."

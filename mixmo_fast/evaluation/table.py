@@ -55,6 +55,9 @@ def scores_table(
             table.add_row(f"member {member} top-1", _percent(accuracy), *unscaled, "")
         table.add_row("members' mean", _percent(scores.member_top1_mean), *unscaled, "")
         ratio = "only one of two wrong / both wrong, mean over pairs"
+        if scores.diversity is None:
+            pair = "both members" if len(scores.member_top1) == 2 else "some two members"
+            ratio = f"undefined: no image that {pair} get wrong"
         table.add_row("diversity", _number(scores.diversity), *unscaled, ratio)
         disagreement = "two members' predictions differ, mean over pairs"
         table.add_row("disagreement", _percent(scores.disagreement), *unscaled, disagreement)

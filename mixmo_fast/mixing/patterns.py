@@ -11,6 +11,10 @@ kinds alternate do all have (C, h, w). With a mask's two values (inside, outside
   of them the soft one keeps the ratio instead of 0;
 - `channel`: a coin for each channel; `stackchannel`: the first or the last channels.
 
+`patchuphard` is what the authors' implementation calls `patchuphard2d`: one set of seeds for all channels. Its own
+`patchuphard` and `patchupsoft` draw seeds for each channel, which nothing here does; its files that ask for them are
+refused.
+
 Shapes: n patterns, C channels, h w pixels.
 """
 
@@ -89,10 +93,10 @@ def draw_patterns(
 
 
 def _stack(ratios: Floats, coins: Floats, channels: int) -> NDArray[np.bool_]:
-    """The first int(ratio * C) channels, or as many of the last: bool (n, C)."""
-    size = (ratios * channels).astype(np.int64)[:, None]
+    """The first int(ratio * C) channels, or those from int((1 - ratio) * C) on: bool (n, C)."""
+    first, rest = ((share * channels).astype(np.int64)[:, None] for share in (ratios, 1 - ratios))
     channel = np.arange(channels)
-    return np.where(coins[:, None] < 0.5, channel < size, channel >= channels - size)
+    return np.where(coins[:, None] < 0.5, channel < first, channel >= rest)
 
 
 def _cow(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
@@ -103,8 +107,8 @@ def _cow(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
     noise = ndtri(uniforms[:, 2:]).reshape(-1, height, width)
     blurred = _blur_matrix(sigma, height) @ noise @ _blur_matrix(sigma, width)
     mean = blurred.mean(axis=(1, 2), keepdims=True)
-    deviation = blurred.std(axis=(1, 2), keepdims=True)
-    return (blurred < mean + deviation * ndtri(share)[:, None, None]) * np.uint8(INSIDE)
+    deviation = blurred.std(axis=(1, 2), keepdims=True, ddof=1)
+    return (blurred <= mean + deviation * ndtri(share)[:, None, None]) * np.uint8(INSIDE)
 
 
 def _blur_matrix(sigma: Floats, size: int) -> Floats:

@@ -16,7 +16,7 @@ from mixmo_fast.mixing.streams import Draw, Purpose
 
 Places = tuple[NDArray[np.int32], NDArray[np.uint8]]
 
-_STACK_AXES = {"stackvertical": 0, "stackhorizontal": 1}
+_STACK_AXES = {"stackhorizontal": 0, "stackvertical": 1}
 
 
 def no_places(method: str, shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> Places:

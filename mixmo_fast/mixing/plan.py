@@ -200,8 +200,10 @@ def draw_feature_mixing(recipe: Recipe, draw: Draw) -> tuple[Masks, NDArray[np.f
     else:
         box, pattern = no_places("linear", (steps, rows), recipe.map_channels, size)
     role = np.argsort(draw.words(Purpose.MIXING_ROLE, members), axis=-1)[:, None, :]
-    kappa = np.take_along_axis(kappa, role, axis=2)
-    values = np.take_along_axis(values, role[..., None], axis=2)
+    # numpy picks slowly along another axis than the first, hence all the places in one.
+    flat = role + np.arange(0, kappa.size, members).reshape(steps, rows, 1)
+    kappa = np.take(kappa, flat)
+    values = np.take(values.reshape(-1, 2), flat, axis=0)
     return Masks(box, pattern, values, size), kappa
 
 

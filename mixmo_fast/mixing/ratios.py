@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv
 
+from mixmo_fast.mixing.portable import cube_root, log
+
 Floats = NDArray[np.float64]
 Boxes = NDArray[np.int32]
 
@@ -27,8 +29,8 @@ def dirichlet(concentration: float, uniforms: Floats) -> Floats:
         float64 (..., M), which sum to 1 over the last axis.
     """
     if _is_small_integer(concentration):
-        # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and bit-stable across scipy.
-        gammas = -np.log(uniforms).sum(axis=-1)
+        # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and the same on every processor.
+        gammas = -log(uniforms).sum(axis=-1)
     else:
         gammas = np.maximum(gammaincinv(concentration, uniforms[..., 0]), np.finfo(np.float64).tiny)
     return gammas / gammas.sum(axis=-1, keepdims=True)
@@ -63,7 +65,10 @@ def draw_boxes(ratios: Floats, uniforms: Floats, height: int, width: int) -> Box
 
 
 def draw_stacks(ratios: Floats, coins: Floats, height: int, width: int, axis: int) -> Boxes:
-    """Boxes that split one axis at int(ratio * size) and span the other; a fair coin says which side is inside.
+    """Boxes that split one axis and span the other; a fair coin says which side is inside.
+
+    It is the first int(ratio * size) lines, or those from int((1 - ratio) * size) on, which may be one line more: the
+    authors' implementation turns the ratio into 1 - ratio and swaps the sides.
 
     Args:
         ratios: (...), share of the area, 0 to 1.
@@ -78,10 +83,9 @@ def draw_stacks(ratios: Floats, coins: Floats, height: int, width: int, axis: in
     box = np.zeros((*ratios.shape, 4), dtype=np.int32)
     box[..., 1], box[..., 3] = height, width
     size = (height, width)[axis]
-    length = (ratios * size).astype(np.int32)
     first = coins < 0.5
-    box[..., 2 * axis] = np.where(first, 0, size - length)
-    box[..., 2 * axis + 1] = np.where(first, length, size)
+    box[..., 2 * axis] = np.where(first, 0, (1 - ratios) * size).astype(np.int32)
+    box[..., 2 * axis + 1] = np.where(first, ratios * size, size).astype(np.int32)
     return box
 
 
@@ -116,7 +120,10 @@ def member_weights(kappas: Floats, root: float) -> Floats:
         float64 (..., M), which sum to M over the last axis.
     """
     relative = kappas / kappas.max(axis=-1, keepdims=True)  # so that a small root cannot underflow all of them to 0
-    powers = np.cbrt(relative) if root == 3 else relative ** (1.0 / root)
+    if root in (1, 3):  # those of the published runs, the same on every processor as no power is
+        powers = relative if root == 1 else cube_root(relative)
+    else:
+        powers = relative ** (1.0 / root)
     return kappas.shape[-1] * powers / powers.sum(axis=-1, keepdims=True)
 
 

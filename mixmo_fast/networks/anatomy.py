@@ -9,6 +9,7 @@ Shapes: M members, F filters of an encoder, T thresholds.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,10 @@ from torch import Tensor, nn
 from mixmo_fast.networks.multi import MultiMemberNetwork
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
+DEFINITION = (
+    "share of filters whose L1 norm is above the threshold times the largest of their layer, "
+    "plain mean over the trunk's layers, shortcuts left out"
+)
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,10 @@ def encoder_l1(network: MultiMemberNetwork) -> Tensor:
 
 
 def active_filters(network: MultiMemberNetwork, thresholds: Sequence[float] = THRESHOLDS) -> tuple[LayerActivity, ...]:
-    """How many filters of each convolution of the trunk, shortcuts included, are active.
+    """How many filters of each convolution of the trunk are active, as Table 7 of the paper counts.
 
-    A filter is active at threshold t when its L1 norm is at least t times the largest one of its layer.
+    A filter is active at threshold t when its L1 norm is above t times the largest one of its layer. As in the authors'
+    implementation the layers are those whose name holds `conv`: neither encoders nor shortcuts.
 
     Args:
         network: Any.
@@ -50,17 +56,13 @@ def active_filters(network: MultiMemberNetwork, thresholds: Sequence[float] = TH
     """
     found = []
     for name, module in network.trunk.named_modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and "conv" in name:
             norms = module.weight.detach().double().abs().sum(dim=(1, 2, 3))
-            share = [(norms >= threshold * norms.max()).double().mean().item() for threshold in thresholds]
+            share = [(norms > threshold * norms.max()).double().mean().item() for threshold in thresholds]
             found.append(LayerActivity(name, len(norms), tuple(share)))
     return tuple(found)
 
 
-def overall_share(layers: Sequence[LayerActivity]) -> tuple[float, ...]:
-    """For each threshold, the fraction of all filters of all layers that are active."""
-    filters = sum(layer.filters for layer in layers)
-    columns = zip(*(layer.share for layer in layers), strict=True)
-    return tuple(
-        sum(layer.filters * share for layer, share in zip(layers, column, strict=True)) / filters for column in columns
-    )
+def mean_share(layers: Sequence[LayerActivity]) -> tuple[float, ...]:
+    """For each threshold, the plain mean over the layers of their active share, however many filters they have."""
+    return tuple(fmean(column) for column in zip(*(layer.share for layer in layers), strict=True))

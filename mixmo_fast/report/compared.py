@@ -197,7 +197,8 @@ DEFINITIONS = {
     "difference": "mean best_on_test, rounded to 0.0001 as published, minus the nearest end of the range; 0 within it",
     "nll": "mean negative log-likelihood of the ensemble, nats",
     "ece": "expected calibration error, 15 equal bins, a fraction",
-    "diversity": "members' ratio of errors: images that one of two gets wrong over images that both get wrong",
+    "diversity": "members' ratio of errors: images that one of two gets wrong over images that both get wrong; null "
+    "where there is none of the latter, and the mean is over the other seeds",
     "rows_per_second": "network input rows per second of training, evaluation excluded; median over epochs and seeds",
     "device_hours": "training time times GPUs (processes on a CPU), evaluation excluded; mean over the complete seeds",
     "flop": "floating-point operations of one whole training: rows x multiply-accumulates of a forward pass x 6",

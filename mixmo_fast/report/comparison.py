@@ -43,7 +43,7 @@ from mixmo_fast.report.page import (
     table,
 )
 from mixmo_fast.report.run_sections import drawn
-from mixmo_fast.report.words import UNKNOWN, decimal, listing, percent, whole
+from mixmo_fast.report.words import UNKNOWN, decimal, listing, percent, ratio_of_errors, whole
 
 _CURVES_SHOWN = 12  # more of them in one table are folded away
 
@@ -155,7 +155,7 @@ def _run(row: ConfigurationResult, seed: SeedResult, out: Path) -> list[Cell]:
         Cell(percent(seed.last), seed.last),
         Cell(decimal(seed.nll), seed.nll),
         Cell(decimal(seed.ece), seed.ece),
-        Cell(decimal(seed.diversity, 3), seed.diversity),
+        Cell(ratio_of_errors(seed.diversity, row.members > 1 and seed.last is not None, 3), seed.diversity),
         Cell(whole(seed.rows_per_second), seed.rows_per_second),
         Cell(hours_text(seed.device_hours), seed.device_hours),
         Cell(seed.device or UNKNOWN),

@@ -103,6 +103,8 @@ def diversity(history: Sequence[Epoch]) -> Plot | None:
         "both get wrong. More is more diverse."
     )
     pairs = [(row.epoch, row.diversity) for row in history if row.diversity is not None]
+    if any(row.diversity is None and row.disagreement is not None for row in history):
+        note += " Epochs without a shared error have none."
     return _over_epochs("Diversity of the members", pairs, "ratio of errors", note, lambda value: f"{value:.2f}")
 
 

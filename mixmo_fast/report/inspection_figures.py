@@ -54,7 +54,7 @@ def encoder_norms(norms: Sequence[Sequence[float]]) -> Plot | None:
 
 
 def active_filters(found: FilterActivity) -> Plot:
-    """Share of all the trunk's filters that are active, by threshold, as Table 7 of the paper."""
+    """Share of the trunk's filters that are active, by threshold, as Table 7 of the paper."""
     thresholds = [f"{threshold:g}" for threshold in found.thresholds]
 
     def draw(axes: Axes, theme: Theme) -> None:
@@ -66,7 +66,7 @@ def active_filters(found: FilterActivity) -> Plot:
 
     shares = [f"{percent(share, 1)} at {name}" for share, name in zip(found.share, thresholds, strict=True)]
     finding = f"Active filters of the trunk, by threshold: {listing(shares)}."
-    note = "Share of the trunk's filters whose L1 norm is at least the threshold times the largest of their layer."
+    note = f"{found.definition[0].upper()}{found.definition[1:]}."
     return Plot("Active filters", finding, note, draw)
 
 

@@ -35,7 +35,7 @@ from mixmo_fast.report.run_sections import (
     selective,
 )
 from mixmo_fast.report.saved import RunSummary, SavedScores
-from mixmo_fast.report.words import UNKNOWN, decimal, percent, whole
+from mixmo_fast.report.words import UNKNOWN, decimal, percent, ratio_of_errors, whole
 from mixmo_fast.training.progress import duration
 
 
@@ -190,7 +190,8 @@ def _score_table(last: SavedScores, best: SavedScores | None, run: RunFiles) -> 
         own = [one.member_top1[member] if member < len(one.member_top1) else None for one in sources]
         rows.append((f"Top-1 of member {member} alone", [percent(value) for value in own]))
     if len(last.member_top1) > 1:
-        rows.append(("Diversity: one of two wrong / both wrong", [decimal(one.diversity) for one in sources]))
+        ratios = [ratio_of_errors(one.diversity, one.disagreement is not None) for one in sources]
+        rows.append(("Diversity: one of two wrong / both wrong", ratios))
         rows.append(("Disagreement of two members", [percent(one.disagreement) for one in sources]))
     known = [(name, values) for name, values in rows if set(values) != {UNKNOWN}]
     return table("Test scores", heads, [[Cell(name), *map(Cell, values)] for name, values in known])

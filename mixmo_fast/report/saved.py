@@ -199,8 +199,12 @@ class LayerActivity(SavedPart):
 
 
 class FilterActivity(SavedPart):
-    """Shares (T) of the trunk's filters that are active, by threshold."""
+    """Shares (T) of the trunk's filters that are active, by threshold. Records without a definition had this one."""
 
+    definition: str = (
+        "share of the trunk's filters, shortcuts included, whose L1 norm is at least the threshold times the largest "
+        "of their layer"
+    )
     thresholds: tuple[float, ...]
     share: tuple[float, ...]
     layers: tuple[LayerActivity, ...] = ()

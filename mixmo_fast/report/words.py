@@ -1,6 +1,7 @@
 """Numbers as a reader wants them: percents, shares, temperatures; a dash where a number is undefined."""
 
 UNKNOWN = "–"  # noqa: RUF001 (a dash, meant)
+NO_SHARED_ERROR = "no shared error"
 
 
 def percent(value: float | None, digits: int = 2) -> str:
@@ -11,6 +12,17 @@ def percent(value: float | None, digits: int = 2) -> str:
 def decimal(value: float | None, digits: int = 4) -> str:
     """A number as `0.2398`."""
     return UNKNOWN if value is None else f"{value:.{digits}f}"
+
+
+def ratio_of_errors(value: float | None, is_scored: bool, digits: int = 4) -> str:
+    """The members' diversity as `0.8300`; in words where it was computed and has no value.
+
+    Args:
+        value: None where it is undefined, or unknown.
+        is_scored: Whether the members' predictions were scored.
+        digits: After the point.
+    """
+    return NO_SHARED_ERROR if value is None and is_scored else decimal(value, digits)
 
 
 def whole(value: float | None) -> str:
