@@ -357,7 +357,7 @@ def sheared(text: str) -> float:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("exp_cifar100_wrn2810_1net_standard_bar1", "Every occurrence of an image draws a transform of its own"),
+        ("exp_cifar100_wrn2810_1net_standard_bar1", "An image draws a transform of its own wherever it occurs."),
         ("exp_cifar100_wrn2810-2_mimo_standard_bar1", "one such transform of an image; the next step"),
         ("exp_cifar100_wrn2810-2_mimo_standard_bar4", "transform of an image, the same for its repeats;"),
         (BEST, "of an image, the same for its repeats and the partners that are mixed into it;"),

@@ -39,10 +39,12 @@ def describe_augmix(config: Config, size: tuple[int, int]) -> Iterator[str]:
         "probability 1/2 (the nearest pixel, black where nothing comes from the image), posterize to 4 bits, and "
         "solarize from a grey level of 26 on."
     )
+    has_partners = config.msda is not None and config.msda.prob > 0
     if config.network.members == 1:
-        yield "Every occurrence of an image draws a transform of its own, partners too."
+        partners = ", as a partner too" if has_partners else ""
+        yield f"An image draws a transform of its own wherever it occurs{partners}."
         return
     occasions = ["its repeats"] if config.batch.repetitions > 1 else []
-    occasions += ["the partners that are mixed into it"] if config.msda is not None and config.msda.prob else []
+    occasions += ["the partners that are mixed into it"] if has_partners else []
     same = f", the same for {' and '.join(occasions)}" if occasions else ""
     yield f"In a step each member has one such transform of an image{same}; the next step that needs it draws anew."
