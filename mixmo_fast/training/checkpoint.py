@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,9 @@ def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] =
         temporary.replace(path)
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        link.unlink(missing_ok=True)
+        for leftover in (temporary, link):
+            with suppress(OSError):  # a parent of it may be no folder
+                leftover.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and "write" not in str(error):
             raise  # not of the file: a device's error that comes to light when its tensors are copied
         # torch hides what the file system said behind a RuntimeError of its own.
