@@ -27,7 +27,7 @@ from mixmo_fast.cli_options import (
 )
 from mixmo_fast.cli_reproduce import report, reproduce, status
 from mixmo_fast.cli_results import MAY_STAND_ALONE, config_app, evaluate, inspect
-from mixmo_fast.cli_train import FLAGS_OF_THE_AUTHORS, train
+from mixmo_fast.cli_train import FLAGS_OF_THE_AUTHORS, checkpoint_app, train
 from mixmo_fast.errors import MixmoError
 
 app = typer.Typer(
@@ -172,6 +172,7 @@ def benchmark(
 
 
 app.add_typer(config_app)
+app.add_typer(checkpoint_app)
 
 
 def _spelt_out(arguments: Sequence[str]) -> list[str]:

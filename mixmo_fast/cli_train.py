@@ -1,4 +1,4 @@
-"""The command that makes weights: `train`.
+"""The commands that make weights and hand them on: `train`, and `checkpoint`.
 
 Only arguments are parsed here; see `mixmo_fast.cli`.
 """
@@ -17,9 +17,12 @@ from mixmo_fast.cli_options import (
     OverrideOption,
     PipelineOption,
     RunsOption,
+    TargetArgument,
     WorkersOption,
     make_console,
 )
+
+checkpoint_app = typer.Typer(name="checkpoint", help="Hand checkpoints on to other programs.", no_args_is_help=True)
 
 _FLAGS = {
     "--config_path FILE": "FILE, as it is: their YAML files are understood",
@@ -101,3 +104,24 @@ def train(
     except KeyboardInterrupt:
         print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@checkpoint_app.command("export")
+def export(
+    target: TargetArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, e.g. run.ckpt.")],
+    checkpoint: Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")] = "last",
+    runs: RunsOption = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a run's checkpoint in mixmo-pytorch's form, weights and momentum bit for bit.
+
+    The optimiser's settings are those of the authors' YAML files. That is, for
+    a WideResNet its weight_decay is 0, because there the decay is in the loss
+    (l2_reg, half of optimizer.weight_decay); for a PreActResNet the run's own.
+    """
+    from mixmo_fast.checkpoint_command import export_checkpoint
+
+    for line in export_checkpoint(target, checkpoint, runs, out, force):
+        make_console().print(line)

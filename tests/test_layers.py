@@ -37,7 +37,7 @@ COMPOSITION = tuple(
         *("evaluation_tables.py", "reproduce", "run_page.py", "shifted.py", "trained.py"),
         *("benchmark_command.py", "config_command.py", "doctor_command.py", "evaluate_command.py"),
         *("inspect_command.py", "preview_command.py", "report_command.py", "reproduce_command.py"),
-        *("status_command.py", "train_command.py"),
+        *("checkpoint_command.py", "status_command.py", "train_command.py"),
     )
 )
 
