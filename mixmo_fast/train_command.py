@@ -163,6 +163,8 @@ def _train(
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
             f"{config.batch.rows} rows an epoch, {where['device']}, {_in_words(how, ranks)}",
         )
+        if checkpoint and started_from:
+            loaded.append(f"its first epoch began with {started_from.get('path')}")
         for line in loaded:
             _say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1

@@ -249,7 +249,7 @@ def test_the_same_command_goes_on(lab, monkeypatch):
             lab.train("schedule.epochs=2", init=THEIRS, init_optimizer=True)
     lab.train("schedule.epochs=2", init=THEIRS, init_optimizer=True)
     assert calls == [1, 1, 2, 2]
-    assert "holds 1 epochs: continuing" in lab.printed.getvalue()
+    assert f"holds 1 epochs: continuing\nits first epoch began with {THEIRS.resolve()}" in lab.printed.getvalue()
     expected = load_checkpoint(undisturbed / "tiny" / "checkpoints" / "last.pt")
     assert_same_tensors(lab.checkpoint()["network"], expected.network)
     assert_same_tensors(lab.checkpoint()["optimizer"], expected.optimizer)
