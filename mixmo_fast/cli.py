@@ -22,12 +22,12 @@ from mixmo_fast.cli_options import (
     JsonOption,
     OverrideOption,
     PipelineOption,
-    RunsOption,
     WorkersOption,
     make_console,
 )
 from mixmo_fast.cli_reproduce import report, reproduce, status
 from mixmo_fast.cli_results import MAY_STAND_ALONE, config_app, evaluate, inspect
+from mixmo_fast.cli_train import FLAGS_OF_THE_AUTHORS, checkpoint_app, train
 from mixmo_fast.errors import MixmoError
 
 app = typer.Typer(
@@ -115,43 +115,7 @@ def preview(
     console.print(f"{drawn}, in {out}")
 
 
-@app.command()
-def train(
-    config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
-    data: DataOption = Path("data"),
-    runs: RunsOption = Path("runs"),
-    pipeline: PipelineOption = "resident",
-    workers: WorkersOption = None,
-    cache: CacheOption = "os",
-    device: DeviceOption = "auto",
-    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
-    from_scratch: Annotated[
-        bool, typer.Option("--from-scratch", help="Forget an earlier run of that name instead of continuing it.")
-    ] = False,
-    deterministic: Annotated[
-        bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device.")
-    ] = False,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Leave out the evaluation, pictures and page at the end.")
-    ] = False,
-    override: OverrideOption = None,
-    debug: DebugOption = False,
-) -> None:
-    """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
-    from mixmo_fast.train_command import TrainOptions, train_run
-
-    options = TrainOptions(
-        *(config, data, runs, pipeline, workers, cache, device, seed, from_scratch, deterministic),
-        overrides=tuple(override or ()),
-        report=not no_report,
-    )
-    try:
-        train_run(options, make_console())
-    except KeyboardInterrupt:
-        print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        raise typer.Exit(130) from None
-
-
+app.command(epilog=FLAGS_OF_THE_AUTHORS)(train)
 app.command()(evaluate)
 app.command()(inspect)
 app.command()(reproduce)
@@ -208,6 +172,7 @@ def benchmark(
 
 
 app.add_typer(config_app)
+app.add_typer(checkpoint_app)
 
 
 def _spelt_out(arguments: Sequence[str]) -> list[str]:

@@ -1,4 +1,7 @@
-"""`mixmo-fast train`: from a configuration file to a run folder; a run that stopped goes on where it was."""
+"""`mixmo-fast train`: from a configuration file to a run folder; a run that stopped goes on where it was.
+
+A new run begins with fresh weights, or with those of another checkpoint; a finished one may be made longer.
+"""
 
 import json
 import sys
@@ -9,20 +12,24 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from mixmo_fast import build
-from mixmo_fast.config.load import load_config, parse_config, to_yaml
-from mixmo_fast.config.schema import SCIENCE, Config
-from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.config.load import load_config, to_yaml
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
+from mixmo_fast.networks.multi import MultiMemberNetwork
 from mixmo_fast.preview_command import draw_step
-from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
+from mixmo_fast.training.resume import checkpoint_to_continue
 from mixmo_fast.training.runlog import RunLog, environment
+from mixmo_fast.training.start import Start, load_start, momentum_of, read_start, recorded_start, require_start
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from mixmo_fast.training.summary import final_metrics, summarise
 
@@ -49,6 +56,9 @@ class TrainOptions:
         deterministic: Whether to set `step.deterministic`.
         report: Whether to evaluate the last epoch at the end, and draw what there is to see.
         overrides: `key=value` each.
+        init: A file whose weights a new run begins with, at epoch 1; a run that began with it is gone on with.
+        init_optimizer: Whether it begins with that file's momentum, too.
+        extend: Whether a run of fewer epochs may go on, if the longer one would have begun alike.
     """
 
     config: Path
@@ -63,6 +73,15 @@ class TrainOptions:
     deterministic: bool = False
     overrides: Sequence[str] = ()
     report: bool = True
+    init: Path | None = None
+    init_optimizer: bool = False
+    extend: bool = False
+
+    def __post_init__(self):
+        if self.init_optimizer and self.init is None:
+            raise ConfigError("--init-optimizer: found without --init, allowed: beside --init FILE")
+        if self.extend and self.from_scratch:
+            raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
 
 
 def train_run(options: TrainOptions, console: Console) -> Path:
@@ -102,10 +121,17 @@ def _train(
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
     name = options.config.stem
     paths = CheckpointPaths(folder)
-    checkpoint = None if options.from_scratch else _latest_checkpoint(config, paths)
+    checkpoint = None if options.from_scratch else checkpoint_to_continue(config, paths, options.extend)
+    if checkpoint:
+        start, started_from = None, recorded_start(folder)
+        if options.init:
+            require_start(started_from, options.init, options.init_optimizer, folder)
+    else:
+        start = _start(options, config, folder)
+        started_from = start.record() if start else None
     done = checkpoint.epoch if checkpoint else 0
     complete = done >= config.schedule.epochs and (folder / "summary.json").is_file()
-    if not ranks.agree((done, complete)):
+    if not ranks.agree((done, complete, (started_from or {}).get("sha256"))):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
     if complete:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
@@ -119,8 +145,7 @@ def _train(
     how = build.make_step_options(config, dataset, device, ranks)
     set_switches(how, device)
     network = build.make_network(config, dataset.classes)
-    if checkpoint:
-        load_network(network, checkpoint.network, paths.last)
+    momentum, loaded = _load_weights(network, checkpoint, start, paths)
     batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, ranks)
     with closing(batches), ExitStack() as cleanup:
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
@@ -129,6 +154,7 @@ def _train(
         step = TrainingStep(network, optimizer, how, ranks)
         if checkpoint:
             step.resume(checkpoint.optimizer, checkpoint.scaler)
+        step.begin_with(momentum)
         where = environment(device)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         members = "one member" if config.network.members == 1 else f"{config.network.members} members"
@@ -137,8 +163,10 @@ def _train(
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
             f"{config.batch.rows} rows an epoch, {where['device']}, {_in_words(how, ranks)}",
         )
-        if checkpoint:
-            _say(console, f"{folder} holds {checkpoint.epoch} epochs: continuing")
+        if checkpoint and started_from:
+            loaded.append(f"its first epoch began with {started_from.get('path')}")
+        for line in loaded:
+            _say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1
         progress = cleanup.enter_context(
             RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
@@ -151,6 +179,7 @@ def _train(
         _prepare(folder, options.from_scratch)
         write_text(folder / "config.yaml", to_yaml(config))
         where |= {"command": sys.argv, "ranks": ranks.count, "step": asdict(how)}
+        where |= {"init": started_from} if started_from else {}
         write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
         if not checkpoint:
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
@@ -180,32 +209,38 @@ def _report(options: TrainOptions, folder: Path, console: Console) -> None:
     _say(console, f"All of it on one page: {page}")
 
 
-def _latest_checkpoint(config: Config, paths: CheckpointPaths) -> Checkpoint | None:
-    """The checkpoint to go on from, of the same science; None for a new run.
-
-    That is `last`; where it is missing (the process died before it had a first one, or a person removed it), the
-    newest of the others, each of which is a whole state, too.
-    """
-    if paths.last.exists():
-        try:
-            checkpoint = load_checkpoint(paths.last)
-        except CheckpointError as error:
-            others = [path.name for path in paths.all() if path != paths.last]
-            rather = f"remove it to continue from the newest of {', '.join(others)}, or use" if others else "use"
-            raise CheckpointError(f"{error}; {rather} --from-scratch") from error
-    else:
-        found = [load_checkpoint(path) for path in paths.all()]
-        checkpoint = max(found, key=lambda one: one.epoch, default=None)
-    if checkpoint is None:
+def _start(options: TrainOptions, config: Config, folder: Path) -> Start | None:
+    """What a new run begins with instead of fresh weights."""
+    if options.init is None:
         return None
-    kept = parse_config(checkpoint.config, str(paths.folder))
-    for section in SCIENCE:
-        if getattr(config, section) != getattr(kept, section):
-            raise ConfigError(
-                f"{paths.folder} holds a run with other settings ({section}: it has {_inline(getattr(kept, section))}, "
-                f"now {_inline(getattr(config, section))}); use another --runs, or --from-scratch to start it again"
-            )
-    return checkpoint
+    if options.from_scratch and options.init.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"--init {options.init}: lies in {folder}, which --from-scratch empties; copy it first")
+    if options.init_optimizer and not config.optimizer.momentum:
+        raise ConfigError("--init-optimizer: found with optimizer.momentum 0, allowed: a momentum above 0")
+    return read_start(options.init, options.init_optimizer)
+
+
+def _load_weights(
+    network: MultiMemberNetwork, checkpoint: Checkpoint | None, start: Start | None, paths: CheckpointPaths
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Loads what there is to go on from or to begin with.
+
+    Returns:
+        The momentum to begin with, by parameter, and lines that say what was loaded.
+    """
+    if checkpoint:
+        load_network(network, checkpoint.network, paths.last)
+        return {}, [f"{paths.folder} holds {checkpoint.epoch} epochs: continuing"]
+    if start is None:
+        return {}, []
+    anew = load_start(network, start)
+    momentum = momentum_of(start, network, anew) if start.with_momentum else {}
+    what = "weights and momentum" if start.with_momentum else "weights"
+    lines = [f"starting at epoch 1 with the {what} of {start.path}, {start.kind}"]
+    if anew:
+        there = len(start.network[f"{anew[0]}.bias"])
+        lines.append(f"{', '.join(anew)} start anew: {there} classes there, {network.classes} here")
+    return momentum, lines
 
 
 def _in_words(how: StepOptions, ranks: Ranks) -> str:
@@ -218,16 +253,11 @@ def _in_words(how: StepOptions, ranks: Ranks) -> str:
     return ", ".join(parts)
 
 
-def _inline(section: object) -> str:
-    if hasattr(section, "model_dump"):
-        return "{" + ", ".join(f"{key}: {value}" for key, value in section.model_dump().items()) + "}"
-    return str(section)
-
-
 def _prepare(folder: Path, from_scratch: bool) -> None:
     """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "summary.json").unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
         if from_scratch:
             for pattern in _LEFT_BY_A_RUN:
                 for path in folder.glob(pattern):

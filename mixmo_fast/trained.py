@@ -91,12 +91,9 @@ def open_trained(
     Raises:
         MixmoError: When configuration, checkpoint or data set are missing or do not fit together.
     """
-    is_run = target.is_dir()
-    if is_run and not (target / "config.yaml").is_file():
-        raise ConfigError(f"{target}: not a run folder (it has no config.yaml)")
-    wanted = load_config(target / "config.yaml" if is_run else target, notify=notify)
+    paths = run_of(target, runs)
+    wanted = load_config(target / "config.yaml" if target.is_dir() else target, notify=notify)
     device = build.choose_device(device_name)
-    paths = CheckpointPaths(target if is_run else runs / target.stem)
     path = checkpoint_path(which, paths)
     if is_reference_checkpoint(path):
         theirs = load_reference_checkpoint(path)
@@ -120,6 +117,17 @@ def open_trained(
     network.to(device, memory_format=torch.channels_last if config.step.channels_last else torch.contiguous_format)
     run = paths.folder if path in paths.all() else None
     return Trained(config, network.eval(), dataset, path, epoch, run, device, precision)
+
+
+def run_of(target: Path, runs: Path) -> CheckpointPaths:
+    """The run folder that is meant: `target` itself, or in `runs` the one of that configuration file.
+
+    Raises:
+        ConfigError: For a folder that is none.
+    """
+    if target.is_dir() and not (target / "config.yaml").is_file():
+        raise ConfigError(f"{target}: not a run folder (it has no config.yaml)")
+    return CheckpointPaths(target if target.is_dir() else runs / target.stem)
 
 
 def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:

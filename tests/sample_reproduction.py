@@ -63,7 +63,7 @@ def begin(folder: Path, config: Config, rows: list[dict], device: str = GPU, ran
 def finish(folder: Path, config: Config, rows: list[dict], device: str = GPU, ranks: int = 1) -> None:
     """The same after its end; `summary.json` has what training would have written."""
     begin(folder, config, rows, device, ranks)
-    best = max(rows, key=lambda row: row["top1"])
+    best = max(rows, key=lambda row: (row["top1"], row["epoch"]))
     summary = {
         "dataset": config.data.dataset,
         "config": folder.name,

@@ -112,7 +112,7 @@ def test_curves_go_through_the_numbers_of_the_history(history):
     assert drawn(disagreement(history)).lines[0].get_ydata().tolist() == [row.disagreement for row in history]
 
 
-def test_accuracy_is_drawn_for_evaluated_epochs_alone_and_the_first_best_one_is_ringed():
+def test_accuracy_is_drawn_for_evaluated_epochs_alone_and_the_latest_best_one_is_ringed():
     rows = epochs_of(9)
     for row in rows:
         row["top1"], row["member_top1"] = (0.75, [0.7, 0.5]) if row["epoch"] in (5, 8) else (0.25, [0.25, 0.5])
@@ -123,9 +123,9 @@ def test_accuracy_is_drawn_for_evaluated_epochs_alone_and_the_first_best_one_is_
     assert ensemble.get_xdata().tolist() == [1, 3, 4, 5, 6, 8, 9]
     assert ensemble.get_ydata().tolist() == [0.25, 0.25, 0.25, 0.75, 0.25, 0.75, 0.25]
     assert (member0.get_ydata()[3], member1.get_ydata()[3]) == (0.7, 0.5)
-    assert ring.get_xydata().tolist() == [[5, 0.75]]
+    assert ring.get_xydata().tolist() == [[8, 0.75]]
     assert "ensemble 25.00 %, member 0 25.00 % and member 1 50.00 %" in plot.finding
-    assert "75.00 % after epoch 5" in plot.finding
+    assert "75.00 % after epoch 8" in plot.finding
 
 
 def test_a_single_network_has_one_line_and_no_members():

@@ -33,11 +33,11 @@ COMPOSITION = tuple(
     f"mixmo_fast/{name}"
     for name in (
         *("__main__.py", "build.py", "cli.py", "cli_options.py", "cli_reproduce.py", "cli_results.py"),
-        *("findings.py", "machine.py"),
+        *("cli_train.py", "findings.py", "machine.py"),
         *("evaluation_tables.py", "reproduce", "run_page.py", "shifted.py", "trained.py"),
         *("benchmark_command.py", "config_command.py", "doctor_command.py", "evaluate_command.py"),
         *("inspect_command.py", "preview_command.py", "report_command.py", "reproduce_command.py"),
-        *("status_command.py", "train_command.py"),
+        *("checkpoint_command.py", "status_command.py", "train_command.py"),
     )
 )
 

@@ -158,7 +158,7 @@ def test_a_configuration_of_another_network_is_told_from_the_checkpoint(data, tm
         evaluate(data, config=other)
 
 
-def test_only_the_weights_are_kept(tmp_path):
+def test_a_text_file_is_no_checkpoint_and_weights_get_our_names(tmp_path):
     kept = load_reference_checkpoint(CHECKPOINT)
     assert kept.epoch == 8
     assert next(iter(kept.network)) == "encoders.0.weight"

@@ -163,6 +163,7 @@ def test_best_on_test_does_not_depend_on_where_it_is_read(tmp_path):
     (seed,) = only(collect([tmp_path], tmp_path)).seeds
     summary = summarise(VANILLA, config, rows, GPU, "resident", "bf16")
     assert (seed.best_on_test, seed.best_epoch) == (summary["best_on_test"]["top1"], summary["best_on_test"]["epoch"])
+    assert seed.best_epoch == 3  # the latest of equals
     assert seed.last == summary["last"]["top1"] and seed.train_seconds == summary["train_seconds"]
 
 

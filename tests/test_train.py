@@ -10,8 +10,10 @@ from lab import CONFIG, ROOT, Lab, assert_same_tensors
 from rich.console import Console
 
 from mixmo_fast.errors import DivergedError, MixmoError
+from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.files import write_text
 from mixmo_fast.train_command import TrainOptions, train_run
+from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.runlog import read_history
 
@@ -69,6 +71,16 @@ def test_the_best_checkpoint_is_the_best_epochs(trained):
     best, last = trained.checkpoint("best"), trained.checkpoint("last")
     assert best["epoch"] == summary["best_on_test"]["epoch"]
     assert (last["epoch"], trained.checkpoint("epoch_0002")["epoch"]) == (4, 2)
+
+
+def test_of_equally_good_epochs_the_latest_is_the_best(lab, monkeypatch):
+    """As in the authors' implementation."""
+    scores = evaluate_logits(torch.eye(10).unsqueeze(1).expand(-1, 2, -1), torch.arange(10) // 2)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: scores)
+    lab.train("schedule.epochs=3")
+    summary = json.loads((lab.run / "summary.json").read_text())
+    assert len({row["top1"] for row in read_history(lab.run)}) == 1
+    assert summary["best_on_test"]["epoch"] == lab.checkpoint("best")["epoch"] == 3
 
 
 def test_seeds_differ_and_repeat(lab):

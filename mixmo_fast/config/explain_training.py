@@ -154,7 +154,7 @@ def describe_evaluation(config: Config, test_images: int) -> Iterator[str]:
         when = "every epoch" if every == 1 else f"every {every:,} epochs and after the last one"
         yield (
             f"The {test_images:,} test images are evaluated after {when}. `best` is the evaluated epoch with the "
-            "highest top-1 on them, the earliest of equals. It is chosen on the images that it is scored on, so its "
+            "highest top-1 on them, the latest of equals. It is chosen on the images that it is scored on, so its "
             "score flatters; the published ones are of that kind. `last` is the last epoch, which nobody chose. Both "
             "are reported."
         )

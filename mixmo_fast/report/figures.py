@@ -49,7 +49,7 @@ def test_top1(history: Sequence[Epoch]) -> Plot | None:
     if not rows:
         return None
     epochs = [row.epoch for row in rows]
-    last, best = rows[-1], max(rows, key=lambda row: (row.top1, -row.epoch))
+    last, best = rows[-1], max(rows, key=lambda row: (row.top1, row.epoch))
     members = len(last.member_top1)
     name = "ensemble" if members > 1 else "network"
 

@@ -136,7 +136,7 @@ def _results(run: RunFiles) -> tuple[Html, ...]:
     last = summary.last or (run.tested[-1] if run.tested else None)
     if last is None:
         return (paragraph("No epoch has been evaluated yet."),)
-    best = summary.best_on_test or max(run.tested, key=lambda row: (row.top1, -row.epoch), default=None)
+    best = summary.best_on_test or max(run.tested, key=lambda row: (row.top1, row.epoch), default=None)
     after = f"after epoch {run.tested[-1].epoch}" if run.tested else "after the last epoch"
     images = f"the {whole(evaluation.images)} test images" if evaluation and evaluation.images else "test images"
     numbers = [KeyNumber("Top-1, last epoch", percent(last.top1), f"Share of {images} right, {after}.")]

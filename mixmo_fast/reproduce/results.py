@@ -71,7 +71,7 @@ def _seed_result(run: FoundRun, beside: Path) -> SeedResult:
     environment = environment or Environment()
     tested = [row for row in history if row.top1 is not None]
     last = tested[-1] if tested else None
-    best = max(tested, key=lambda row: (row.top1, -row.epoch), default=None)
+    best = max(tested, key=lambda row: (row.top1, row.epoch), default=None)
     if state.status == "complete" and summary:
         last, best = summary.last or last, summary.best_on_test or best
     seconds = summary.train_seconds if state.status == "complete" and summary else None

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,15 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
     Raises:
         CheckpointError: When it cannot be written (the disk is full, say); what was there before is untouched.
     """
+    save_plain({"format": FORMAT, **vars(checkpoint)}, path, aliases)
+
+
+def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] = ()) -> None:
+    """Writes tensors and plain values, among them the `epoch` they are of, as `save_checkpoint` says.
+
+    Raises:
+        CheckpointError: As `save_checkpoint`.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     link = path.with_name(f".{path.name}.link")
     try:
@@ -83,7 +93,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
         # A process that died here once may have left this name as a link to a checkpoint that counts.
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            torch.save({"format": FORMAT, **vars(checkpoint)}, file)
+            torch.save(dict(content), file)
             file.flush()
             os.fsync(file.fileno())
         for alias in aliases:
@@ -96,8 +106,9 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
         temporary.replace(path)
         _flush_folder(path.parent)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
-        link.unlink(missing_ok=True)
+        for leftover in (temporary, link):
+            with suppress(OSError):  # a parent of it may be no folder
+                leftover.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and "write" not in str(error):
             raise  # not of the file: a device's error that comes to light when its tensors are copied
         # torch hides what the file system said behind a RuntimeError of its own.
@@ -105,7 +116,7 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] 
         full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
         reason = "the disk is full" if full else str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path}: cannot write the checkpoint of epoch {checkpoint.epoch}: {reason}; earlier ones are untouched"
+            f"{path}: cannot write the checkpoint of epoch {content['epoch']}: {reason}; earlier ones are untouched"
         ) from error
 
 
@@ -124,12 +135,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: When it is missing, truncated, not of this program, or holds anything but plain data.
     """
-    content = read_plain(path)
+    return as_checkpoint(read_plain(path), path)
+
+
+def as_checkpoint(content: object, path: Path) -> Checkpoint:
+    """`load_checkpoint`, of what `read_plain` found in the file."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
-    content.pop("format")
     try:
-        return Checkpoint(**content)
+        return Checkpoint(**{name: value for name, value in content.items() if name != "format"})
     except TypeError as error:
         raise CheckpointError(f"{path}: incomplete checkpoint: {error}") from error
 

@@ -129,9 +129,9 @@ def read_history(folder: Path) -> list[Row]:
 
 
 def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The evaluated epoch with the highest test top-1, the earliest of equals: "best on test", as the paper counts."""
+    """The evaluated epoch with the highest test top-1, the latest of equals: "best on test", as the paper counts."""
     evaluated = [row for row in history if "top1" in row]
-    return max(evaluated, key=lambda row: (row["top1"], -row["epoch"]), default=None)
+    return max(evaluated, key=lambda row: (row["top1"], row["epoch"]), default=None)
 
 
 def _as_csv(history: Sequence[Row]) -> str:

@@ -7,6 +7,7 @@ changes from step to step, the learning rate included, lies in tensors.
 Shapes: N rows, M members, C channels, H W pixels.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,6 +107,12 @@ class TrainingStep:
             if group["momentum"]:
                 for parameter in group["params"]:
                     self.optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+    def begin_with(self, momentum: Mapping[str, Tensor]) -> None:
+        """Starts from the momentum of another training, by parameter, in the place of zeros."""
+        for name, parameter in self.network.named_parameters():
+            if name in momentum:
+                self.optimizer.state[parameter]["momentum_buffer"].copy_(momentum[name])
 
     def resume(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
         """Goes on from the states of an optimiser and a gradient scaler; how the step is computed stays as it is."""
