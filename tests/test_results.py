@@ -276,6 +276,20 @@ def test_runs_of_one_name_and_different_settings_are_never_averaged(tmp_path):
     assert [row.marks for row in rows] == [("2 of 300 epochs",), ()]
 
 
+def test_a_run_that_began_with_other_weights_is_a_row_of_its_own_and_says_so(tmp_path):
+    for seed, folder in enumerate(("fresh", "started"), start=1):
+        config = paper_config(VANILLA).model_copy(update={"seed": seed})
+        finish(tmp_path / folder / VANILLA, config, [row_of(300, 0.81 + seed / 100)])
+    path = tmp_path / "started" / VANILLA / "environment.json"
+    init = {"path": "/elsewhere/theirs.ckpt", "sha256": "0123456789abcdef", "optimizer": True}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"init": init}))
+    fresh, started = sorted(collect([tmp_path], tmp_path).configurations, key=lambda row: row.best_on_test.mean)
+    assert [(row.best_on_test.n, round(row.best_on_test.mean, 6)) for row in (fresh, started)] == [(1, 0.82), (1, 0.83)]
+    assert fresh.is_faithful and fresh.published is not None
+    assert not started.is_faithful and started.published is None
+    assert started.marks == ("other settings: started from theirs.ckpt (01234567), with its momentum",)
+
+
 def test_different_settings_under_a_name_of_ones_own_are_told_apart(tmp_path):
     config = paper_config(VANILLA)
     faster = config.model_copy(update={"optimizer": config.optimizer.model_copy(update={"lr": 0.2})})

@@ -52,6 +52,7 @@ class SeedResult(SavedPart):
         train_seconds: Of training, evaluation excluded.
         ranks: GPUs, or processes on a CPU.
         device: Its name.
+        started_from: The file whose weights it began with, by name and the beginning of its checksum; None: fresh ones.
         error: Why it failed.
         history: Its epochs, for curves; they stay in the run folder and are not repeated in the file.
     """
@@ -71,6 +72,7 @@ class SeedResult(SavedPart):
     train_seconds: float | None = None
     ranks: int = 1
     device: str | None = None
+    started_from: str | None = None
     error: str | None = None
     history: tuple[Epoch, ...] = Field(default=(), exclude=True, repr=False)
 

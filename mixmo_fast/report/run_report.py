@@ -254,6 +254,7 @@ def _environment(run: RunFiles) -> tuple[Html, ...]:
             ("Processor's instructions", found.cpu_capability),
             ("Threads", found.threads and str(found.threads)),
             ("Ranks", found.ranks and str(found.ranks)),
+            ("Weights to begin with", found.init and found.init.path),
         ]
     )
     if found:

@@ -70,6 +70,14 @@ class RunSummary(SavedPart):
     versions: dict[str, str] = {}
 
 
+class StartedFrom(SavedPart):
+    """The file whose weights, and momentum if so, a run began with; see `mixmo_fast.training.start`."""
+
+    path: str
+    sha256: str
+    optimizer: bool = False
+
+
 class Environment(SavedPart):
     """`environment.json`."""
 
@@ -81,6 +89,7 @@ class Environment(SavedPart):
     threads: int | None = None
     command: tuple[str, ...] = ()
     ranks: int | None = None
+    init: StartedFrom | None = None
     step: dict[str, Any] = {}
 
 

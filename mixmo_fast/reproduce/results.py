@@ -16,7 +16,7 @@ from mixmo_fast.config.titles import augmentation_of, method_of
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.report.compared import DEFINITIONS, PAGE, ConfigurationResult, Results, SeedResult, Statistic
 from mixmo_fast.report.run_files import read_environment, read_progress
-from mixmo_fast.report.saved import Environment, Epoch
+from mixmo_fast.report.saved import Environment, Epoch, StartedFrom
 from mixmo_fast.reproduce.found import FoundRun, find_runs, known_work
 from mixmo_fast.reproduce.paper_rows import changes, order_of, settings_of, table_of
 from mixmo_fast.reproduce.run_state import read_state
@@ -33,11 +33,12 @@ def collect(places: Sequence[Path], beside: Path) -> Results:
     Raises:
         MixmoError: When a place has no runs, or a plan or a configuration in it cannot be read.
     """
-    groups: dict[tuple[str, str], dict[int, tuple[FoundRun, SeedResult]]] = {}
+    groups: dict[tuple[str, str, str | None], dict[int, tuple[FoundRun, SeedResult]]] = {}
     left_out = []
     for run in find_runs(places):
-        group = groups.setdefault((run.planned.name, settings_of(run.config)), {})
         result = _seed_result(run, beside)
+        # Other weights to begin with are another experiment, and averaged with no other.
+        group = groups.setdefault((run.planned.name, settings_of(run.config), result.started_from), {})
         other = group.get(run.planned.seed)
         if other is None:
             group[run.planned.seed] = (run, result)
@@ -50,7 +51,7 @@ def collect(places: Sequence[Path], beside: Path) -> Results:
         left_out.append(f"{left[1].folder}: the same configuration and seed as {kept[1].folder}")
     firsts: dict[str, Config] = {}
     rows = []
-    for (name, _), group in groups.items():
+    for (name, *_), group in groups.items():
         runs = [group[seed] for seed in sorted(group)]
         config = runs[0][0].config
         reference = config_of_name(name) or firsts.setdefault(name, config)
@@ -91,22 +92,34 @@ def _seed_result(run: FoundRun, beside: Path) -> SeedResult:
         train_seconds=seconds if seconds is not None else (state.train_seconds if history else None),
         ranks=environment.ranks or 1,
         device=environment.device or (summary.device if summary else None),
+        started_from=_in_words(environment.init),
         error=error,
         history=history,
     )
+
+
+def _in_words(init: StartedFrom | None) -> str | None:
+    """`best.pt (1f2e3d4c), with its momentum`."""
+    if init is None:
+        return None
+    return f"{Path(init.path).name} ({init.sha256[:8]})" + (", with its momentum" if init.optimizer else "")
 
 
 def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Config) -> ConfigurationResult:
     """The row of some seeds of one configuration, in their order; `reference` is what its name stands for."""
     first, seeds = runs[0][0], tuple(result for _, result in runs)
     config, complete = first.config, [result for result in seeds if result.status == "complete"]
-    percents = first.planned.published
+    started_from = seeds[0].started_from
+    percents = None if started_from else first.planned.published
     published = (round(min(percents) / 100, 6), round(max(percents) / 100, 6)) if percents else None
     best = statistic(seed.best_on_test for seed in complete)
     speeds = [seed.rows_per_second for seed in complete if seed.rows_per_second is not None]
     hours = statistic(seed.device_hours for seed in complete)
     full_epochs = first.planned.full_epochs
     is_whole = config.schedule.epochs == full_epochs
+    changed = changes(reference, config, but=() if is_whole else ("schedule.",))
+    if started_from:
+        changed += (f"started from {started_from}",)
     return ConfigurationResult(
         name=first.planned.name,
         table=table_of(config),
@@ -116,7 +129,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         members=config.network.members,
         epochs=config.schedule.epochs,
         full_epochs=full_epochs,
-        changed=changes(reference, config, but=() if is_whole else ("schedule.",)),
+        changed=changed,
         published=published,
         best_on_test=best,
         last=statistic(seed.last for seed in complete),

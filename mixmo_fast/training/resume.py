@@ -102,7 +102,7 @@ def first_difference(kept: Config, config: Config, done: int) -> str | None:
 
 def _patch_probability(config: Config, epoch: int) -> float | None:
     mixing = config.mixing
-    if mixing is None or mixing.method == "linear":  # which falls back on itself
+    if mixing is None or mixing.method == mixing.replacement:  # whichever is drawn
         return None
     return patch_probability(mixing.prob, mixing.decay_from, epoch, config.schedule.epochs)
 
