@@ -20,14 +20,14 @@ from typing import Any
 import torch
 
 from benchmarks.machine import memory_of_group, synchronise
-from mixmo_fast import build
 from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.run import build
 from mixmo_fast.training.options import choose_options, set_switches
 from mixmo_fast.training.step import TrainingStep, make_optimizer
-from pipelines.store import open_dataset
+from pipelines.datasets.store import open_dataset
 
 _FEWEST_BATCHES = 4
 

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mixmo_fast.build import choose_device
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
+from mixmo_fast.run.build import choose_device
 
 _PIPELINES_CONFIG = "configs/cifar100/exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4.yaml"
 _FASHION = "exp_fashion_mnist_wrn101-2_cutmixmo-p5_standard_bar4"

@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 from benchmarks.stopwatch import seconds_of
 from benchmarks.training_setting import TrainingBenchmark, make_config
-from mixmo_fast import build
 from mixmo_fast.evaluation.metrics import ensemble_logits, evaluate_logits
 from mixmo_fast.evaluation.selective import select
 from mixmo_fast.evaluation.temperature import scale_two_fold
+from mixmo_fast.run import build
 from mixmo_fast.training.precision import Precision, choose_precision, processor_has_bf16
 from mixmo_fast.training.runlog import environment
 

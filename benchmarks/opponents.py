@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixmo_fast import build
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.block import render_masks
+from mixmo_fast.run import build
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.step import TrainingStep, make_optimizer

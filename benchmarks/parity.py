@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from mixmo_fast.build import choose_device
-from mixmo_fast.train_command import TrainOptions, train_run
+from mixmo_fast.run.build import choose_device
+from mixmo_fast.run.train import TrainOptions, train_run
 from mixmo_fast.training.runlog import environment, read_history
-from pipelines.catalog import dataset_info
-from pipelines.convert import convert
-from pipelines.sources_idx import read_idx
+from pipelines.datasets.catalog import dataset_info
+from pipelines.datasets.convert import convert
+from pipelines.datasets.sources_idx import read_idx
 
 SEEDS = (1234, 1235, 1236)
 

@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import copy_bandwidth
-from mixmo_fast import build
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.run import build
 from mixmo_fast.training.runlog import environment
 
 REFERENCE = "reference"
@@ -58,7 +58,7 @@ class Plan:
         rows: Numbers of rows of a step.
         device: `auto`, `cpu` or `cuda`.
         workers: Processes or threads of the pipelines that have some; None means as many as there are cores.
-        cache: FFCV's, see `mixmo_fast.build.PipelineOptions`.
+        cache: FFCV's, see `mixmo_fast.run.build.PipelineOptions`.
         repetitions: Turns of each contestant.
         seconds: Of each turn, at least.
         steps: Training steps of a turn, on new batches and on a frozen one; 0 measures no training.

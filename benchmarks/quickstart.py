@@ -12,11 +12,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mixmo_fast.build import choose_device
-from mixmo_fast.evaluate_command import evaluate_run
-from mixmo_fast.train_command import TrainOptions, train_run
+from mixmo_fast.run.build import choose_device
+from mixmo_fast.run.evaluate import evaluate_run
+from mixmo_fast.run.train import TrainOptions, train_run
 from mixmo_fast.training.runlog import environment
-from pipelines.convert import convert
+from pipelines.datasets.convert import convert
 
 CONFIG = Path("configs/quickstart.yaml")
 

@@ -30,7 +30,6 @@ from benchmarks.race import Racer, one_line, prepare, race_round, release
 from benchmarks.training_parts import RandomData, data_cost, end_to_end, idle_share, stem_cost
 from benchmarks.training_report import DEFINITIONS, lines, table
 from benchmarks.training_setting import Setting, TrainingBenchmark, make_setting
-from mixmo_fast.benchmark_command import check_picture
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
@@ -221,6 +220,8 @@ def _run(arguments: argparse.Namespace) -> None:
     values = vars(arguments)
     path, plot = values.pop("json"), values.pop("plot")
     if plot is not None:
+        from mixmo_fast.report.drawing import check_picture  # matplotlib takes a second to import
+
         check_picture(plot)
     console = Console(width=160)
     with (

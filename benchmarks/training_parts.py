@@ -19,14 +19,14 @@ from benchmarks.opponents import DEFAULT, REFERENCE
 from benchmarks.race import Racer, one_line
 from benchmarks.stopwatch import median_seconds
 from mixmo_fast.batch import Batch, TrainingBatches
-from mixmo_fast.build import make_recipe
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.networks import preact_resnet, wide_resnet
 from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.run.build import make_recipe
 from mixmo_fast.training.options import StepOptions
-from pipelines.assemble import normalisation_table
-from pipelines.catalog import dataset_info
+from pipelines.assembly.assemble import normalisation_table
+from pipelines.datasets.catalog import dataset_info
 from pipelines.reference import ReferenceTraining
 from pipelines.resident import ResidentTraining
 

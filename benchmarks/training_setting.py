@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.opponents import Opponent, opponents
-from mixmo_fast import build
 from mixmo_fast.config.load import check_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.run import build
 from mixmo_fast.training.options import StepOptions, can_compile, choose_options
-from pipelines.catalog import DatasetInfo, dataset_info
+from pipelines.datasets.catalog import DatasetInfo, dataset_info
 
 _NETWORKS = re.compile(r"(?:wrn-(?P<depth>\d{1,4})-(?P<factor>\d{1,4})|res18-(?P<width>\d{1,4}))")
 

@@ -1,5 +1,5 @@
 """`python -m mixmo_fast` is `mixmo-fast`."""
 
-from mixmo_fast.cli import main
+from mixmo_fast.cli.app import main
 
 main()

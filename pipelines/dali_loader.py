@@ -1,9 +1,9 @@
 """The `dali` pipeline: a DALI graph reads, crops, flips and normalises the images that a plan names, some steps ahead.
 
-The graph makes images, not batches: the samples of some rows of a step (`pipelines.samples`). Mixing them, and laying
+The graph makes images, not batches: the samples of some rows of a step (`assembly/samples.py`). Mixing them, and laying
 the members side by side, is done where DALI left them, without a copy over the host. What the graph does has the same
-bits as `pipelines.assemble`: positions are the plan's integers, and a byte becomes a float32 by the same table. With
-AugMix, which follows crop and flip, the graph ends there, and `pipelines.augmix` goes on.
+bits as `assembly/assemble.py`: positions are the plan's integers, and a byte becomes a float32 by the same table. With
+AugMix, which follows crop and flip, the graph ends there, and `assembly/augmix.py` goes on.
 
 Shapes: N images of the data set, n samples, B rows of a step or of a part of it, M members, P = 2 (image, partner),
 K partners that are mixed in, C channels, H W pixels.
@@ -28,11 +28,11 @@ from mixmo_fast.errors import DataError
 from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.assemble import batch_of, normalisation_table
-from pipelines.augmix import Augmix
+from pipelines.assembly.assemble import batch_of, normalisation_table
+from pipelines.assembly.augmix import Augmix
+from pipelines.assembly.samples import Samples, by_sample, list_samples, mix_by_numba, mix_by_torch, send
+from pipelines.datasets.store import Dataset
 from pipelines.plans import PlanFeed
-from pipelines.samples import Samples, by_sample, list_samples, mix_by_numba, mix_by_torch, send
-from pipelines.store import Dataset
 
 if TYPE_CHECKING:
     from nvidia.dali import Pipeline

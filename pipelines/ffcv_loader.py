@@ -28,12 +28,12 @@ from mixmo_fast.errors import DataError
 from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.assemble import normalisation_table
-from pipelines.assembler import Assembler, Job
-from pipelines.augmix_assembler import AugmixAssembler, make_assembler
-from pipelines.beton_check import check_beton
+from pipelines.assembly.assemble import normalisation_table
+from pipelines.assembly.assembler import Assembler, Job
+from pipelines.assembly.augmix_assembler import AugmixAssembler, make_assembler
+from pipelines.datasets.beton_check import check_beton
+from pipelines.datasets.store import Dataset
 from pipelines.plans import PlanFeed, steps_per_block
-from pipelines.store import Dataset
 
 if TYPE_CHECKING:
     from pipelines.ffcv_stream import ImageFile, ImageStream

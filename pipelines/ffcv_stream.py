@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.errors import DataError
-from pipelines.beton import IMAGE_FIELD, LABEL_FIELD
+from pipelines.datasets.beton import IMAGE_FIELD, LABEL_FIELD
 
 
 @contextmanager
@@ -57,7 +57,7 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 class ImageFile:
     """The images of a .beton file; labels are left alone.
 
-    FFCV reads whatever is there: check the file before (`pipelines.beton_check`).
+    FFCV reads whatever is there: check the file before (`pipelines.datasets.beton_check`).
 
     Args:
         path: The file.

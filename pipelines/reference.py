@@ -29,8 +29,8 @@ from mixmo_fast.mixing.augmix import AugmixPlan, draw_augmix
 from mixmo_fast.mixing.patterns import INSIDE
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.assemble import batch_of
-from pipelines.augmix_pillow import augment
+from pipelines.assembly.assemble import batch_of
+from pipelines.assembly.augmix_pillow import augment
 from pipelines.plans import PlanFeed
 from pipelines.shared_images import SharedImages
 

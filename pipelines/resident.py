@@ -13,9 +13,9 @@ from torch import Tensor
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.assembler import Job
-from pipelines.augmix_assembler import make_assembler
-from pipelines.kernels import normalise_rows
+from pipelines.assembly.assembler import Job
+from pipelines.assembly.augmix_assembler import make_assembler
+from pipelines.assembly.kernels import normalise_rows
 from pipelines.plans import PlanFeed
 
 
@@ -25,7 +25,7 @@ class ResidentTraining:
     Args:
         images: uint8 (N, H, W, C).
         labels: int64 (N,).
-        table: float32 (C, 256), from `pipelines.assemble.normalisation_table`.
+        table: float32 (C, 256), from `pipelines.assembly.assemble.normalisation_table`.
         recipe: What the plans are drawn from.
         seed: Of the plans.
         device: Where the data set lies and the batches are made.

@@ -10,7 +10,7 @@ from fashion import FOLDER
 from lab import Lab
 
 from mixmo_fast.reproduce.jobs import Launch
-from pipelines.convert import convert
+from pipelines.datasets.convert import convert
 
 
 @pytest.fixture(scope="session")

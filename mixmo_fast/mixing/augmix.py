@@ -5,7 +5,7 @@ with Dirichlet weights, and that mixture with the image itself. How strong an op
 it goes. With several members an image has one such transform for each of them in a step: its repeats share it, and a
 partner takes that of the image it is mixed into. The numbers come from a place of their own, given by seed, epoch,
 step, image and member, so it does not matter which are drawn together, or by which of several processes. A single
-network draws anew for every occurrence. The pixels are moved elsewhere (`pipelines.augmix`).
+network draws anew for every occurrence. The pixels are moved elsewhere (`pipelines.assembly.augmix`).
 
 Shapes: S steps, B rows, M members, P = 2 (image, partner), `...` any leading axes, 3 chains, 4 operations of one at
 most.

@@ -1,6 +1,6 @@
 """What the plan has to know of a run: plain numbers, checked once.
 
-`mixmo_fast.build` makes a `Recipe` from a configuration and a data set; nothing in this folder knows either.
+`mixmo_fast.run.build` makes a `Recipe` from a configuration and a data set; nothing in this folder knows either.
 """
 
 from dataclasses import dataclass

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
@@ -163,3 +164,14 @@ def _compact(svg: str) -> str:
 def _draw(plot: Plot, axes: Axes, theme: Theme) -> None:
     plot.draw(axes, theme)
     axes.figure.suptitle(plot.title, x=0.01, horizontalalignment="left")
+
+
+def check_picture(path: Path) -> None:
+    """Refuses a file for `--plot` that cannot be drawn, before hours of work.
+
+    Raises:
+        MixmoError: With the suffixes there are.
+    """
+    known = FigureCanvasBase.get_supported_filetypes()
+    if path.suffix.removeprefix(".") not in known:
+        raise MixmoError(f"--plot: {path} cannot be written, allowed are the suffixes {', '.join(sorted(known))}")

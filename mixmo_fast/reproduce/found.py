@@ -10,7 +10,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.plan import PLAN, PlannedRun, ReproductionPlan, read_plan
 from mixmo_fast.reproduce.targets import full_length, title_of
-from pipelines.catalog import DATASETS
+from pipelines.datasets.catalog import DATASETS
 
 _CONFIG = "config.yaml"
 _BESIDE_IT = ("environment.json", "metrics.jsonl", "summary.json")  # one of them makes it a run folder

@@ -142,7 +142,7 @@ def train_one(config: Path, launch: Launch, run_folder: Path) -> tuple[Ended | N
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         print(f"--- {now}, process {os.getpid()} on {socket.gethostname()}")
         try:
-            from mixmo_fast.train_command import TrainOptions, train_run
+            from mixmo_fast.run.train import TrainOptions, train_run
 
             options = TrainOptions(
                 config, launch.data, run_folder.parent, launch.pipeline, device=launch.device, report=False

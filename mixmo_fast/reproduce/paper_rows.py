@@ -8,7 +8,7 @@ import json
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import AUGMENTATIONS, METHODS, augmentation_of, method_of
 from mixmo_fast.reproduce.targets import COMPARABLE
-from pipelines.catalog import DATASETS
+from pipelines.datasets.catalog import DATASETS
 
 _SETTINGS = (*COMPARABLE, "schedule")  # what a run computes, but for its seed
 _TABLES = ("cifar100", "cifar10", "tinyimagenet", "fashion_mnist")  # in the paper's order, then others

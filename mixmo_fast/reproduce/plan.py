@@ -21,7 +21,7 @@ from mixmo_fast.files import write_text
 from mixmo_fast.reproduce.shorten import check_scale, shorten
 from mixmo_fast.reproduce.targets import Experiment, find_experiments
 from mixmo_fast.reproduce.work import NetworkSize, network_size
-from pipelines.catalog import dataset_info
+from pipelines.datasets.catalog import dataset_info
 
 PLAN = "plan.json"
 """File of the plan in a reproduction's folder."""

@@ -13,8 +13,8 @@ from rich.text import Text
 from mixmo_fast.reproduce.estimate import MEASURE, Estimate, Speed, estimate
 from mixmo_fast.reproduce.jobs import is_complete
 from mixmo_fast.reproduce.plan import PlannedRun
-from pipelines.beton import beton_layout
-from pipelines.catalog import DatasetInfo, dataset_info
+from pipelines.datasets.beton import beton_layout
+from pipelines.datasets.catalog import DatasetInfo, dataset_info
 
 _BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
 _LABEL_BYTES = 8

@@ -175,9 +175,9 @@ def write_results(results: Results, out: Path, command: str) -> None:
     Raises:
         MixmoError: When one of them cannot be written.
     """
+    from mixmo_fast.files import write_text
     from mixmo_fast.report.comparison import comparison_page  # matplotlib takes a second to import
     from mixmo_fast.report.comparison_text import as_markdown
-    from mixmo_fast.training.runlog import write_text
 
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ from mixmo_fast.config.paper import PAPER_RUNS, PUBLISHED_TOP1, RECIPES, paper_c
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
-from pipelines.catalog import dataset_info
+from pipelines.datasets.catalog import dataset_info
 
 TARGETS = ("cifar10", "cifar100", "tiny", "fashion", "all")
 """Groups of runs by name; `all` is every published run, which Fashion-MNIST's are not."""

@@ -1,0 +1,75 @@
+"""Evaluations and inspections as tables for the terminal."""
+
+from rich.table import Table
+from rich.text import Text
+
+from mixmo_fast.evaluation.ood import OutOfDistribution
+from mixmo_fast.evaluation.robustness import robustness_table
+from mixmo_fast.evaluation.selective import Selective
+from mixmo_fast.evaluation.table import scores_table
+from mixmo_fast.networks.anatomy import THRESHOLDS, mean_share
+from mixmo_fast.run.evaluate import Evaluation
+from mixmo_fast.run.inspect import Inspection
+
+
+def evaluation_tables(evaluation: Evaluation, scaled: bool) -> list[Table]:
+    """The scores, after temperature scaling too if `scaled`, selective prediction, and what else was evaluated."""
+    trained = evaluation.trained
+    title = f"{trained.dataset.name}, {len(evaluation.labels):,} test images, {trained.checkpoint}"
+    scaling = evaluation.scaling if scaled else None
+    tables = [
+        scores_table(evaluation.scores, title, evaluation.ensemble, scaling),
+        _selective_table(evaluation.selective),
+    ]
+    if evaluation.robustness:
+        tables.append(robustness_table(evaluation.robustness))
+    return tables + [_ood_table(found, trained.dataset.name) for found in evaluation.ood]
+
+
+def inspection_tables(inspection: Inspection) -> list[Table]:
+    """The encoders' filters, the trunk's active ones, and accuracy by the number of members used."""
+    title = f"{inspection.trained.dataset.name}, {inspection.trained.checkpoint}"
+    encoders = _table(f"Encoders ({title})", "encoder", "mean L1 norm", "smallest", "largest")
+    for member, norms in enumerate(inspection.encoder_l1):
+        numbers = (sum(norms) / len(norms), min(norms), max(norms))
+        encoders.add_row(f"member {member}", *(f"{number:.3f}" for number in numbers))
+    active = _table(
+        "Active filters of the trunk, without shortcuts", "L1 norm above", "mean over layers", "least active layer"
+    )
+    for number, (threshold, share) in enumerate(zip(THRESHOLDS, mean_share(inspection.layers), strict=True)):
+        least = min(inspection.layers, key=lambda layer: layer.share[number])
+        active.add_row(
+            f"{threshold:g} x the layer's largest", _percent(share), f"{least.name} {_percent(least.share[number])}"
+        )
+    used = _table("Members used at inference", "members", "top-1, mean over subsets", "worst subset", "best subset")
+    for one in inspection.used:
+        used.add_row(str(one.members), _percent(one.top1), _percent(one.lowest), _percent(one.highest))
+    return [encoders, active, used]
+
+
+def _selective_table(selective: Selective) -> Table:
+    table = _table("If it may abstain, the least confident first", "on the surest", "80 %", "90 %", "95 %", "AURC")
+    accuracies = (selective.accuracy_at_80, selective.accuracy_at_90, selective.accuracy_at_95)
+    table.add_row("top-1", *map(_percent, accuracies), f"{selective.aurc:.5f}")
+    return table
+
+
+def _ood_table(found: OutOfDistribution, own: str) -> Table:
+    title = f"Telling {own} (positive) from {found.dataset} ({found.images:,} images)"
+    table = _table(title, "score", "AUROC", "FPR at 95 % TPR", "AUPR")
+    for detector in found.detectors:
+        words = detector.name.replace("_", " ")
+        table.add_row(words, *map(_percent, (detector.auroc, detector.fpr95, detector.aupr)))
+    return table
+
+
+def _table(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", title_style="bold")
+    table.add_column(first)
+    for column in columns:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f} %"

@@ -1,0 +1,95 @@
+"""The commands for many runs: `reproduce`, `report` and `status`.
+
+Only arguments are parsed here; see `mixmo_fast.cli.app`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixmo_fast.cli.options import (
+    DataOption,
+    DebugOption,
+    DeviceOption,
+    OverrideOption,
+    PipelineOption,
+    make_console,
+)
+
+RunsArgument = Annotated[
+    list[Path], typer.Argument(help="The --out of a reproduction, run folders, or folders of run folders.")
+]
+
+
+def reproduce(
+    targets: Annotated[
+        list[str],
+        typer.Argument(help="cifar10, cifar100, tiny, all (the paper's 27 runs), fashion, or configuration files."),
+    ],
+    seeds: Annotated[str, typer.Option(help="How many seeds, or which: 3, or 1,5.")] = "3",
+    scale: Annotated[float, typer.Option(help="Share of each schedule, for a rehearsal: 0.01.")] = 1.0,
+    engine: Annotated[str, typer.Option(help="local: on this machine; ray: on a Ray cluster.")] = "local",
+    gpus: Annotated[int | None, typer.Option(help="How many GPUs, one a run. Default: all there are.")] = None,
+    workers: Annotated[int | None, typer.Option(help="On a CPU: how many runs at the same time. Default: one.")] = None,
+    retries: Annotated[int, typer.Option(help="How often in a row a run that crashes is started again.")] = 3,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the reproduction.")] = Path("runs/reproduce"),
+    data: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    pipeline: PipelineOption = "resident",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be trained and what it takes.")] = False,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(help="Results of `python -m benchmarks.training --json`, for the hours of --dry-run."),
+    ] = None,
+    override: OverrideOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Train the paper's tables, or any configurations with several seeds; the same command continues."""
+    from mixmo_fast.reproduce.command import ReproduceOptions
+    from mixmo_fast.reproduce.command import reproduce as run_all
+
+    options = ReproduceOptions(
+        targets=tuple(targets),
+        out=out,
+        data=data,
+        seeds=seeds,
+        scale=scale,
+        overrides=tuple(override or ()),
+        engine=engine,
+        gpus=gpus,
+        workers=workers,
+        retries=retries,
+        device=device,
+        pipeline=pipeline,
+        dry_run=dry_run,
+        measured=tuple(measured or ()),
+    )
+    code = run_all(options, make_console())
+    if code:
+        raise typer.Exit(code)
+
+
+def report(
+    runs: RunsArgument,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for the results. Default: the one folder of runs.")
+    ] = None,
+    each: Annotated[bool, typer.Option("--each", help="Also write every ended run's own page anew.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare runs with each other and with the paper: results.json, results.md, report.html."""
+    from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
+
+    write_comparison(ReportOptions(tuple(runs), out, each), make_console())
+
+
+def status(
+    runs: Annotated[Path, typer.Argument(help="The --out of a reproduction, a run folder, or a folder of them.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Keep the table up to date until interrupted.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Show how far runs are, from another shell than the one that trains."""
+    from mixmo_fast.reproduce.status import StatusOptions, show_status
+
+    show_status(StatusOptions(runs, watch), make_console())

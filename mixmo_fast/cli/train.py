@@ -1,0 +1,127 @@
+"""The commands that make weights and hand them on: `train`, and `checkpoint`.
+
+Only arguments are parsed here; see `mixmo_fast.cli.app`.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixmo_fast.cli.options import (
+    CacheOption,
+    DataOption,
+    DebugOption,
+    DeviceOption,
+    OverrideOption,
+    PipelineOption,
+    RunsOption,
+    TargetArgument,
+    WorkersOption,
+    make_console,
+)
+
+checkpoint_app = typer.Typer(name="checkpoint", help="Hand checkpoints on to other programs.", no_args_is_help=True)
+
+_FLAGS = {
+    "--config_path FILE": "FILE, as it is: their YAML files are understood",
+    "--dataplace DIR": "--data DIR",
+    "--saveplace DIR": "--runs DIR; a run is in DIR/NAME, NAME that of its file",
+    "--gpu N": "--device cuda, after CUDA_VISIBLE_DEVICES=N",
+    "--from_scratch": "--from-scratch; without it a run is continued here, too",
+    "--debug": "--debug for tracebacks; `preview` looks without training",
+    "--seed N": "--seed N",
+    "--checkpoint FILE": "--init FILE, and --init-optimizer for its momentum",
+}
+# Help joins lines that no empty one keeps apart.
+FLAGS_OF_THE_AUTHORS = "\n\n".join(
+    ["For who knows mixmo-pytorch's scripts/train.py:", *(f"{old:<18}  {new}" for old, new in _FLAGS.items())]
+)
+"""What their flags are called here."""
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
+    data: DataOption = Path("data"),
+    runs: RunsOption = Path("runs"),
+    pipeline: PipelineOption = "resident",
+    workers: WorkersOption = None,
+    cache: CacheOption = "os",
+    device: DeviceOption = "auto",
+    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Forget an earlier run of that name instead of continuing it.")
+    ] = False,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Start a new run, at epoch 1 of its own schedule, from the weights of a checkpoint of this program "
+            "or of mixmo-pytorch, or from a state dict. Heads of another number of classes start anew.",
+        ),
+    ] = None,
+    init_optimizer: Annotated[
+        bool, typer.Option("--init-optimizer", help="Take the momentum of --init's file, too; no settings.")
+    ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend", help="Go on with a run whose schedule.epochs is more now, if its epochs so far fit that."
+        ),
+    ] = False,
+    deterministic: Annotated[
+        bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device.")
+    ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Leave out the evaluation, pictures and page at the end.")
+    ] = False,
+    override: OverrideOption = None,
+    debug: DebugOption = False,
+) -> None:
+    """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
+    from mixmo_fast.run.train import TrainOptions, train_run
+
+    options = TrainOptions(
+        config=config,
+        data=data,
+        runs=runs,
+        pipeline=pipeline,
+        workers=workers,
+        cache=cache,
+        device=device,
+        seed=seed,
+        from_scratch=from_scratch,
+        deterministic=deterministic,
+        overrides=tuple(override or ()),
+        report=not no_report,
+        init=init,
+        init_optimizer=init_optimizer,
+        extend=extend,
+    )
+    try:
+        train_run(options, make_console())
+    except KeyboardInterrupt:
+        print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
+@checkpoint_app.command("export")
+def export(
+    target: TargetArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, e.g. run.ckpt.")],
+    checkpoint: Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")] = "last",
+    runs: RunsOption = Path("runs"),
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    debug: DebugOption = False,
+) -> None:
+    """Write a run's checkpoint in mixmo-pytorch's form, weights and momentum bit for bit.
+
+    The optimiser's settings are those of the authors' YAML files. That is, for
+    a WideResNet its weight_decay is 0, because there the decay is in the loss
+    (l2_reg, half of optimizer.weight_decay); for a PreActResNet the run's own.
+    """
+    from mixmo_fast.run.export import export_checkpoint
+
+    for line in export_checkpoint(target, checkpoint, runs, out, force):
+        make_console().print(line)

@@ -1,0 +1,229 @@
+"""`mixmo-fast reproduce`: from one command to the paper's tables, begun, interrupted and continued at any moment."""
+
+import contextlib
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mixmo_fast.errors import ConfigError, DataError, DeviceError, MixmoError
+from mixmo_fast.reproduce.estimate import read_speed, speeds_of_runs
+from mixmo_fast.reproduce.extend import extend, update_plan
+from mixmo_fast.reproduce.jobs import Launch, Outcome, fail, is_complete
+from mixmo_fast.reproduce.plan import (
+    PLAN,
+    PlannedRun,
+    ReproductionPlan,
+    parse_seeds,
+    plan_reproduction,
+    read_plan,
+)
+from mixmo_fast.reproduce.preview import preview_lines, preview_table
+
+Engine = Literal["local", "ray"]
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True)
+class ReproduceOptions:
+    """What `mixmo-fast reproduce` was asked for.
+
+    Attributes:
+        targets: `cifar10`, `cifar100`, `tiny`, `fashion`, `all`, or configuration files.
+        out: The reproduction's folder.
+        data: Folder of data sets.
+        seeds: A number of seeds, or seeds separated by commas.
+        scale: Share of each schedule.
+        overrides: `key=value` each.
+        engine: `local`, or `ray`.
+        gpus: How many GPUs, one a run; None: all there are.
+        workers: How many runs at the same time on a CPU; None: one.
+        retries: How often in a row a run that crashes is started again.
+        device: `auto`, `cuda` or `cpu`.
+        pipeline: How pixels reach the device.
+        dry_run: Whether to print what would be done, and do nothing.
+        measured: Results of `python -m benchmarks.training --json`, for the dry run's hours.
+    """
+
+    targets: Sequence[str]
+    out: Path
+    data: Path
+    seeds: str = "3"
+    scale: float = 1.0
+    overrides: Sequence[str] = ()
+    engine: Engine = "local"
+    gpus: int | None = None
+    workers: int | None = None
+    retries: int = 3
+    device: str = "auto"
+    pipeline: str = "resident"
+    dry_run: bool = False
+    measured: Sequence[Path] = ()
+
+
+def reproduce(options: ReproduceOptions, console: Console) -> int:
+    """Trains what was asked for, as far as it is not complete, and writes the results.
+
+    Returns:
+        The exit code: 0 when all runs asked for are complete (or for a dry run), 1 when some are not, 130 when
+        interrupted.
+
+    Raises:
+        MixmoError: On anything a user can mend before the first run is started.
+    """
+    _check(options)
+    asked = plan_reproduction(options.targets, parse_seeds(options.seeds), options.scale, options.overrides)
+    if options.dry_run:
+        _preview(options, asked, console)
+        return 0
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    from mixmo_fast.run.build import check_pipeline  # torch takes seconds to import
+
+    check_pipeline(options.pipeline)
+    launch = _launch(options)
+    plan = update_plan(asked, options.out)
+    outcomes = {run.key: Outcome(run.name, run.seed, "complete") for run in asked.runs if is_complete(run, launch.out)}
+    say(f"{_count(len(asked.runs))}, {len(outcomes)} complete already, in {options.out}")
+    left = [run for run in asked.runs if run.key not in outcomes]
+    broken = _prepare_data(left, launch, say)
+    outcomes |= {(one.name, one.seed): one for one in broken}
+    left = [run for run in left if run.key not in outcomes]
+    try:
+        with _watching(console, plan, launch.out):
+            found = _engine(options.engine)(left, launch, say) if left else ()
+    except KeyboardInterrupt:
+        say("interrupted: all workers were ended, and the same command continues from their last checkpoints")
+        return _INTERRUPTED
+    outcomes |= {(one.name, one.seed): one for one in found}
+    missing = [outcomes[run.key] for run in asked.runs if outcomes[run.key].status != "complete"]
+    _compare(options.out, console, say)
+    if not missing:
+        say(f"{_count(len(asked.runs))}, all complete")
+        return 0
+    console.print(_missing_table(missing, len(asked.runs)), soft_wrap=False)
+    say(f"the same command tries them again: {asked.requests[0].command(options.out)}")
+    return 1
+
+
+def _check(options: ReproduceOptions) -> None:
+    """Refuses numbers and names that no run could start with."""
+    if options.engine not in ("local", "ray"):
+        raise ConfigError(f"--engine: found {options.engine!r}, allowed: local, ray")
+    if options.device not in ("auto", "cuda", "cpu"):
+        raise ConfigError(f"--device: found {options.device!r}, allowed: auto, cuda, cpu")
+    for name, number, least in (
+        ("--gpus", options.gpus, 1),
+        ("--workers", options.workers, 1),
+        ("--retries", options.retries, 0),
+    ):
+        if number is not None and not least <= number <= 10_000:
+            raise ConfigError(f"{name}: found {number}, allowed: {least} to 10000")
+    if options.gpus is not None and (options.workers is not None or options.device == "cpu"):
+        raise ConfigError("--gpus: runs are one a GPU; with --workers or --device cpu it means nothing")
+
+
+def _preview(options: ReproduceOptions, asked: ReproductionPlan, console: Console) -> None:
+    known = asked
+    if (options.out / PLAN).is_file():
+        known = extend(read_plan(options.out), asked, options.out)
+    speeds = (*speeds_of_runs(known.runs, options.out), *map(read_speed, options.measured))
+    console.print(preview_table(asked.runs, speeds, options.out), soft_wrap=False)
+    workers = options.gpus or options.workers
+    for line in preview_lines(asked.runs, speeds, options.out, options.data, workers):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _launch(options: ReproduceOptions) -> Launch:
+    """How runs are launched on what this machine, or a cluster, has."""
+    device, workers = options.device, options.gpus or options.workers
+    if options.engine == "local":
+        import torch
+
+        from mixmo_fast.run.build import choose_device
+
+        device = choose_device(options.device).type
+        if device == "cuda":
+            there = torch.cuda.device_count()
+            if options.workers is not None:
+                raise ConfigError("--workers: on GPUs there is one run on each; use --gpus, or --device cpu")
+            if options.gpus is not None and options.gpus > there:
+                raise DeviceError(f"--gpus {options.gpus}: this machine has {there}")
+            workers = options.gpus or there
+        else:
+            if options.gpus is not None:
+                raise DeviceError(f"--gpus {options.gpus}: torch sees no CUDA device here; use --workers on a CPU")
+            workers = options.workers or 1
+    return Launch(
+        out=options.out.resolve(),
+        data=options.data.resolve(),
+        device=device,
+        workers=workers,
+        pipeline=options.pipeline,
+        retries=options.retries,
+    )
+
+
+def _prepare_data(runs: Sequence[PlannedRun], launch: Launch, say: Callable[[str], None]) -> list[Outcome]:
+    """Converts what has to be, once and before many workers would; runs whose data set cannot be had have failed."""
+    from mixmo_fast.run.build import ensure_dataset
+
+    failed = []
+    for name in dict.fromkeys(run.dataset for run in runs):
+        try:
+            ensure_dataset(name, launch.data, say)
+        except DataError as error:
+            theirs = [run for run in runs if run.dataset == name]
+            say(f"{_count(len(theirs))} cannot start: {error}")
+            failed += [fail(run, launch.out, str(error)) for run in theirs]
+    return failed
+
+
+def _compare(out: Path, console: Console, say: Callable[[str], None]) -> None:
+    """Writes and prints the tables; what was trained counts even where they cannot be written."""
+    from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
+
+    try:
+        write_comparison(ReportOptions((out,)), console)
+    except MixmoError as error:
+        say(f"the runs could not be compared: {error}; `mixmo-fast report {shlex.quote(str(out))}` tries again")
+
+
+def _engine(name: Engine) -> Callable[..., tuple[Outcome, ...]]:
+    if name == "ray":
+        from mixmo_fast.reproduce.cluster import run_on_ray
+
+        return run_on_ray
+    from mixmo_fast.reproduce.local import run_local
+
+    return run_local
+
+
+def _watching(console: Console, plan: ReproductionPlan, out: Path) -> contextlib.AbstractContextManager:
+    """A live table of all runs on a terminal; a log gets the engine's lines and nothing else."""
+    if not console.is_terminal:
+        return contextlib.nullcontext()
+    from mixmo_fast.reproduce.watch import Watch
+
+    return Watch(console, plan, out)
+
+
+def _missing_table(missing: Sequence[Outcome], runs: int) -> Table:
+    title = Text(f"{len(missing)} of {_count(runs)} not complete")
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("configuration", "seed", "status", "why"):
+        table.add_column(column, overflow="fold")
+    for one in missing:
+        table.add_row(one.name, str(one.seed), one.status, Text(one.line))
+    return table
+
+
+def _count(runs: int) -> str:
+    return "1 run" if runs == 1 else f"{runs} runs"

@@ -1,0 +1,81 @@
+"""`mixmo-fast report`: the paper's tables from finished and unfinished runs, as numbers, as text and as a page."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mixmo_fast.errors import MixmoError
+from mixmo_fast.report.compared import PAGE
+from mixmo_fast.report.comparison_text import summary_of
+from mixmo_fast.reproduce.found import FoundRun, find_runs, is_run_folder
+from mixmo_fast.reproduce.results import collect, write_results
+from mixmo_fast.reproduce.tables import results_tables
+from mixmo_fast.run.page import draw_run
+from pipelines.datasets.catalog import DATASETS
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What `mixmo-fast report` was asked for.
+
+    Attributes:
+        runs: Reproductions, run folders, or folders of them at any depth.
+        out: Where `results.json`, `results.md` and `report.html` go; None: the one folder of `runs`.
+        each: Whether to write each complete run's own page anew, too, which takes seconds a run.
+    """
+
+    runs: tuple[Path, ...]
+    out: Path | None = None
+    each: bool = False
+
+
+def write_comparison(options: ReportOptions, console: Console) -> Path:
+    """Collects the runs, writes what they reached, and prints the tables.
+
+    A single run folder gets its own pictures and its own page anew; it is compared with others only where `out` says
+    where to, since its `report.html` is its own.
+
+    Returns:
+        The page.
+
+    Raises:
+        MixmoError: When there are no runs, something cannot be read or written, or it is not said where to.
+    """
+    is_single = len(options.runs) == 1 and is_run_folder(options.runs[0])
+    out = options.out
+    if out is None and not is_single:
+        if len(options.runs) != 1:
+            raise MixmoError(f"--out: {len(options.runs)} folders of runs; say with -o DIR where their results go")
+        out = options.runs[0]
+    if out is not None and is_run_folder(out):
+        raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
+    drawn = [run for run in find_runs(options.runs) if is_single or (options.each and _has_ended(run))]
+    own = [draw_run(run.folder, run.config, DATASETS.get(run.config.data.dataset)) for run in drawn]
+    results = collect(options.runs, out or options.runs[0])
+    for table in results_tables(results):
+        console.print(table, soft_wrap=False)
+    for line in (*summary_of(results), *(f"left out: {line}" for line in results.left_out)):
+        _say(console, line)
+    if out is None:
+        _say(console, f"The run on one page: {own[0]}")
+        return own[0]
+    write_results(results, out, _command(options))
+    _say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
+    _say(console, f"All of it on one page: {out / PAGE}")
+    return out / PAGE
+
+
+def _has_ended(run: FoundRun) -> bool:
+    return (run.folder / "summary.json").is_file()
+
+
+def _command(options: ReportOptions) -> str:
+    words = ["mixmo-fast", "report", *map(str, options.runs)]
+    words += ["-o", str(options.out)] if options.out is not None else []
+    return shlex.join([*words, "--each"] if options.each else words)
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)

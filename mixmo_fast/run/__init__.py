@@ -1,0 +1,1 @@
+"""One run, from a configuration to what it leaves: building, training, evaluating, inspecting, showing, exporting."""

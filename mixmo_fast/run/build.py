@@ -1,0 +1,244 @@
+"""Builds a run's objects from its configuration and a data set: the one place that knows every layer.
+
+Shapes: M members, K classes, h w pixels of the map behind the encoders.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mixmo_fast.batch import EvaluationBatches, TrainingBatches
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import ConfigError, DeviceError
+from mixmo_fast.mixing.holdout import held_out_images
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.networks import preact_resnet, wide_resnet
+from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.work import forward_macs
+from mixmo_fast.training.distributed import ALONE, Ranks
+from mixmo_fast.training.options import StepOptions, choose_options
+from mixmo_fast.training.precision import Precision
+from pipelines.assembly.assemble import normalisation_table
+from pipelines.datasets.catalog import DatasetInfo, dataset_info
+from pipelines.datasets.convert import convert
+from pipelines.datasets.sources import find_original
+from pipelines.datasets.store import Dataset, open_dataset
+from pipelines.resident import ResidentEvaluation, ResidentTraining
+
+PIPELINES = ("resident", "ffcv", "dali", "reference")
+CACHES = ("os", "process")
+
+
+@dataclass(frozen=True)
+class PipelineOptions:
+    """How pixels reach the device; none of it changes a batch.
+
+    Attributes:
+        name: One of `PIPELINES`.
+        workers: Processes (`reference`) or threads (`ffcv`, `dali`); None means as many as there are cores.
+        cache: Who keeps the pages of FFCV's file in memory: the operating system (`os`), for files that fit, or FFCV
+            itself (`process`), which reads ahead by the plan.
+
+    Raises:
+        ConfigError: For another name, cache, or number.
+    """
+
+    name: str = "resident"
+    workers: int | None = None
+    cache: str = "os"
+
+    def __post_init__(self):
+        check_pipeline(self.name)
+        if self.cache not in CACHES:
+            raise ConfigError(f"--cache: found {self.cache!r}, allowed are {' and '.join(CACHES)}")
+        if self.workers is not None and self.workers < 1:
+            raise ConfigError(f"--workers: found {self.workers}, allowed: a whole number at least 1")
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto`, `cpu` or `cuda` as a device that exists.
+
+    Raises:
+        DeviceError: For `cuda` without a GPU, or another word.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise DeviceError(f"--device: found {name!r}, allowed are auto, cuda and cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def check_pipeline(name: str, option: str = "--pipeline") -> None:
+    """Refuses a name that is not a pipeline's.
+
+    Raises:
+        ConfigError: With the names there are.
+    """
+    if name not in PIPELINES:
+        raise ConfigError(f"{option}: found {name!r}, allowed are {', '.join(PIPELINES)}")
+
+
+def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> Dataset:
+    """The converted data set, converted now if it is missing and nothing has to be downloaded for it.
+
+    Raises:
+        DataError: When it is missing (the message gives the command), damaged or unknown.
+    """
+    info = dataset_info(name)
+    missing = not (data_dir / name / "dataset.json").exists()
+    if missing and (info.embedded or find_original(info, data_dir) is not None):
+        notify(f"{name} is not converted yet: converting it into {data_dir / name}")
+        return convert(name, data_dir, notify=notify).dataset
+    return open_dataset(data_dir, name)
+
+
+def make_network(config: Config, classes: int) -> MultiMemberNetwork:
+    """The configured network with freshly drawn weights, which depend on the configuration's seed alone."""
+    settings = config.network
+    with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
+        torch.manual_seed(config.seed)
+        if settings.kind == "wide_resnet":
+            return wide_resnet.wide_resnet(settings.depth, settings.width, settings.members, classes)
+        return preact_resnet.preact_resnet18(settings.width, settings.members, classes)
+
+
+def make_step_options(
+    config: Config, dataset: Dataset | DatasetInfo, device: torch.device, ranks: Ranks = ALONE
+) -> StepOptions:
+    """How the configured run takes its steps on a device.
+
+    Raises:
+        DeviceError: For what the device does not have.
+        ConfigError: For settings that exclude each other.
+    """
+    with torch.device("meta"):
+        macs = forward_macs(make_network(config, dataset.classes), dataset.height, dataset.width)
+    rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
+    return choose_options(config.step, device, macs * rows, ranks.count)
+
+
+def held_out_count(config: Config, dataset: Dataset | DatasetInfo) -> int:
+    """How many training images the run keeps out of training."""
+    return int(dataset.train_images * config.data.holdout)
+
+
+def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:
+    """What the plans are drawn from.
+
+    Raises:
+        ConfigError: When the data set does not fill one step, or a step's rows cannot be shared out to the ranks.
+    """
+    data, batch = config.data, config.batch
+    if batch.rows % ranks.count:
+        raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
+    size = (dataset.height, dataset.width)
+    stem = wide_resnet if config.network.kind == "wide_resnet" else preact_resnet
+    held_out = held_out_count(config, dataset)
+    images = dataset.train_images - held_out
+    if images * batch.repetitions < batch.rows:
+        raise ConfigError(
+            f"batch.rows: {batch.rows} rows are more than {images} training images of {dataset.name} "
+            f"x {batch.repetitions} repetitions; lower batch.rows"
+        )
+    return Recipe(
+        images=dataset.train_images,
+        rows=batch.rows,
+        repetitions=batch.repetitions,
+        members=config.network.members,
+        image_size=size,
+        map_size=(size[0] // stem.STEM_STRIDE, size[1] // stem.STEM_STRIDE),
+        map_channels=stem.STEM_WIDTH,
+        crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
+        flip=dataset.flip if data.flip is None else data.flip,
+        epochs=config.schedule.epochs,
+        mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
+        msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
+        input_repetition=batch.input_repetition,
+        held_out=held_out,
+        augmix=data.augmentation == "augmix",
+        parts=ranks.count,
+        part=ranks.rank,
+    )
+
+
+def make_training_batches(
+    config: Config,
+    dataset: Dataset,
+    pipeline: PipelineOptions,
+    device: torch.device,
+    precision: Precision,
+    ranks: Ranks = ALONE,
+) -> TrainingBatches:
+    """The training pipeline of that name; with several ranks, of this one's rows.
+
+    Raises:
+        ConfigError: For a data set too small for one step.
+        DataError: For a damaged data set, or a pipeline whose library is not installed.
+    """
+    recipe, dtype = make_recipe(config, dataset, ranks), precision.image_dtype
+    if pipeline.name == "ffcv":
+        from pipelines.ffcv_loader import FfcvTraining
+
+        return FfcvTraining(dataset, recipe, config.seed, device, dtype, pipeline.workers, pipeline.cache)
+    if pipeline.name == "dali":
+        from pipelines.dali_loader import DaliTraining
+
+        return DaliTraining(dataset, recipe, config.seed, device, dtype, pipeline.workers)
+    images, labels = dataset.load_images("train"), dataset.load_labels("train")
+    if pipeline.name == "reference":
+        from pipelines.reference import ReferenceTraining
+
+        statistics = (dataset.mean, dataset.std)
+        return ReferenceTraining(images, labels, *statistics, recipe, config.seed, device, dtype, pipeline.workers)
+    table = normalisation_table(dataset.mean, dataset.std)
+    return ResidentTraining(images, labels, table, recipe, config.seed, device, dtype)
+
+
+def make_test_batches(dataset: Dataset, rows: int, device: torch.device, precision: Precision) -> EvaluationBatches:
+    """The test split, normalised, in batches of `rows` images."""
+    return make_evaluation_batches(
+        dataset, dataset.load_images("test"), dataset.load_labels("test"), rows, device, precision
+    )
+
+
+def make_held_out_batches(
+    config: Config, dataset: Dataset, device: torch.device, precision: Precision
+) -> EvaluationBatches:
+    """The training images that the run keeps out of its training, normalised and as they are.
+
+    Raises:
+        ConfigError: When there are none.
+    """
+    count = held_out_count(config, dataset)
+    if not count:
+        raise ConfigError(
+            "no training image was held out of this run's training; train one with --set data.holdout=0.1 for that"
+        )
+    held = held_out_images(dataset.train_images, count, config.seed)
+    images, labels = dataset.load_images("train")[held], dataset.load_labels("train")[held]
+    return make_evaluation_batches(dataset, images, labels, config.evaluation.rows, device, precision)
+
+
+def make_evaluation_batches(
+    dataset: Dataset,
+    images: np.ndarray | torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    rows: int,
+    device: torch.device,
+    precision: Precision,
+) -> EvaluationBatches:
+    """Any images, normalised as the data set's are, in batches of `rows`.
+
+    Args:
+        dataset: Whose network will see them.
+        images: uint8 (N, H, W, C), an array or a tensor on any device.
+        labels: int64 (N,), likewise.
+        rows: Images in a batch.
+        device: Where they go.
+        precision: Of the network.
+    """
+    table = normalisation_table(dataset.mean, dataset.std)
+    return ResidentEvaluation(images, labels, table, rows, device, precision.image_dtype)

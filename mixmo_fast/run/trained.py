@@ -1,0 +1,158 @@
+"""A trained network, ready to be looked at: from a run folder, a configuration's run, or a file of the authors'.
+
+Everything that evaluates or inspects starts here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mixmo_fast.batch import EvaluationBatches
+from mixmo_fast.config.load import load_config, parse_config
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import CheckpointError, ConfigError
+from mixmo_fast.evaluation.evaluate import predict
+from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.run import build
+from mixmo_fast.training.checkpoint import CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.training.precision import Precision, choose_precision
+from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
+from pipelines.datasets.store import Dataset
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network and what belongs to it.
+
+    Attributes:
+        config: What it was trained with; for a file of the authors', what the user says it was.
+        network: On the device, in evaluation mode.
+        dataset: What it was trained on.
+        checkpoint: The file.
+        epoch: Of that checkpoint.
+        run: The run folder that the checkpoint lies in; None for any other file.
+        device: Where it is.
+        precision: What it computes in.
+    """
+
+    config: Config
+    network: MultiMemberNetwork
+    dataset: Dataset
+    checkpoint: Path
+    epoch: int
+    run: Path | None
+    device: torch.device
+    precision: Precision
+
+    def test_batches(self) -> EvaluationBatches:
+        """The test split."""
+        return build.make_test_batches(self.dataset, self.config.evaluation.rows, self.device, self.precision)
+
+    def predict(self, batches: EvaluationBatches) -> tuple[torch.Tensor, torch.Tensor]:
+        """Every member's logits float32 (S, M, K) and the labels int64 (S,) of some images, on the device."""
+        return predict(self.network, batches, self.precision.autocast)
+
+    def held_out_batches(self) -> EvaluationBatches:
+        """The training images that were kept out of training; a `ConfigError` where there are none."""
+        return build.make_held_out_batches(self.config, self.dataset, self.device, self.precision)
+
+    def batches(self, images: np.ndarray | torch.Tensor, labels: np.ndarray | torch.Tensor) -> EvaluationBatches:
+        """Other images, uint8 (N, H, W, C), normalised as the network knows them, with their labels int64 (N,)."""
+        rows = self.config.evaluation.rows
+        return build.make_evaluation_batches(self.dataset, images, labels, rows, self.device, self.precision)
+
+
+def open_trained(
+    target: Path,
+    which: str,
+    data: Path,
+    runs: Path,
+    device_name: str,
+    notify: Callable[[str], None],
+    precision_name: str | None = None,
+) -> Trained:
+    """Opens a checkpoint and the data set that its network was trained on.
+
+    The network is built from the configuration in the checkpoint, which may differ from the file by overrides; a
+    checkpoint of the authors' implementation holds none, so there the file decides.
+
+    Args:
+        target: A configuration file, or a run folder.
+        which: `best`, `last`, an epoch, or a checkpoint's path; one given by path must fit `target`.
+        data: The data folder.
+        runs: Where the run folder of a configuration file is.
+        device_name: `auto`, `cuda` or `cpu`.
+        notify: Told of a conversion on the way.
+        precision_name: As `step.precision`; None: as the network was trained, float32 for one of the authors'.
+
+    Raises:
+        MixmoError: When configuration, checkpoint or data set are missing or do not fit together.
+    """
+    paths = run_of(target, runs)
+    wanted = load_config(target / "config.yaml" if target.is_dir() else target, notify=notify)
+    device = build.choose_device(device_name)
+    path = checkpoint_path(which, paths)
+    if is_reference_checkpoint(path):
+        theirs = load_reference_checkpoint(path)
+        config, epoch, weights, trained_in = wanted, theirs.epoch, theirs.network, "fp32"
+    else:
+        ours = load_checkpoint(path)
+        config, epoch, weights = parse_config(ours.config, str(path)), ours.epoch, ours.network
+        trained_in = config.step.precision
+        if path not in paths.all() and (config.network, config.data) != (wanted.network, wanted.data):
+            raise CheckpointError(
+                f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} "
+                f"({_inline(wanted)})"
+            )
+    if trained_in in ("fp16", "tf32") and device.type == "cpu":  # which has neither
+        trained_in = "fp32"
+    precision = choose_precision(precision_name or trained_in, device)
+    precision.switch_tf32()
+    dataset = build.ensure_dataset(config.data.dataset, data, notify)
+    network = build.make_network(config, dataset.classes)
+    load_network(network, weights, path)
+    network.to(device, memory_format=torch.channels_last if config.step.channels_last else torch.contiguous_format)
+    run = paths.folder if path in paths.all() else None
+    return Trained(config, network.eval(), dataset, path, epoch, run, device, precision)
+
+
+def run_of(target: Path, runs: Path) -> CheckpointPaths:
+    """The run folder that is meant: `target` itself, or in `runs` the one of that configuration file.
+
+    Raises:
+        ConfigError: For a folder that is none.
+    """
+    if target.is_dir() and not (target / "config.yaml").is_file():
+        raise ConfigError(f"{target}: not a run folder (it has no config.yaml)")
+    return CheckpointPaths(target if target.is_dir() else runs / target.stem)
+
+
+def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
+    """The file that `best`, `last`, an epoch's number or a path stands for.
+
+    Raises:
+        CheckpointError: When it is not there, with those that are.
+    """
+    if which in ("best", "last"):
+        path = paths.best if which == "best" else paths.last
+    elif which.isdecimal():
+        path = paths.epoch(int(which))
+        if not path.is_file() and paths.last.is_file() and load_checkpoint(paths.last).epoch == int(which):
+            path = paths.last
+    else:
+        path = Path(which)
+    if not path.is_file():
+        kept = ", ".join(file.stem for file in paths.all()) or "none"
+        raise CheckpointError(
+            f"{path}: no such checkpoint; {paths.folder} has {kept}. --checkpoint takes best, last, an epoch that was "
+            "kept, or a path"
+        )
+    return path
+
+
+def _inline(config: Config) -> str:
+    network = config.network
+    return f"{network.kind}-{network.depth}-{network.width}, {network.members} members, {config.data.dataset}"

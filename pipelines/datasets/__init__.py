@@ -1,0 +1,1 @@
+"""Data sets: their originals, their converted folders, and test images under corruptions."""

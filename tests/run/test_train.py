@@ -1,0 +1,164 @@
+"""Training as a user runs it: the run folder, settings, divergence; on the digits, with the smallest network."""
+
+import io
+import json
+import statistics
+
+import pytest
+import torch
+from lab import CONFIG, ROOT, Lab, assert_same_tensors
+from rich.console import Console
+
+from mixmo_fast.errors import DivergedError, MixmoError
+from mixmo_fast.evaluation.metrics import evaluate_logits
+from mixmo_fast.files import write_text
+from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.training import loop
+from mixmo_fast.training.checkpoint import load_checkpoint
+from mixmo_fast.training.runlog import read_history
+
+
+def test_the_run_folder_holds_everything(trained):
+    files = {str(path.relative_to(trained.run)) for path in trained.run.rglob("*") if path.is_file()}
+    files = {name for name in files if not name.startswith("tensorboard/")}
+    assert files == {
+        "config.yaml",
+        "environment.json",
+        "metrics.jsonl",
+        "metrics.csv",
+        "summary.json",
+        "learning_curves.png",
+        "first_batch.png",
+        *(f"checkpoints/{name}.pt" for name in ("last", "best", "epoch_0002", "epoch_0004")),
+    }
+    assert len(list((trained.run / "tensorboard").iterdir())) == 1
+    assert len((trained.run / "metrics.csv").read_text().splitlines()) == 5
+
+
+def test_the_summary_says_what_was_reached_and_how_fast(trained):
+    summary = json.loads((trained.run / "summary.json").read_text())
+    history = read_history(trained.run)
+    assert summary["dataset"] == "digits"
+    assert summary["config"] == "tiny"
+    assert (summary["seed"], summary["epochs"]) == (1, 4)
+    assert (summary["pipeline"], summary["precision"]) == ("resident", "fp32")
+    assert summary["device"].startswith("cpu")
+    for name in ("top1", "top5", "nll", "ece", "member_top1", "diversity"):
+        assert summary["last"][name] == history[-1][name]
+    best = max(history, key=lambda row: row["top1"])
+    assert summary["best_on_test"]["top1"] == best["top1"]
+    assert history[summary["best_on_test"]["epoch"] - 1]["top1"] == best["top1"]
+    assert summary["train_seconds"] == pytest.approx(sum(row["train_seconds"] for row in history))
+    for row in history:
+        assert row["rows_per_second"] == pytest.approx(22 * 128 / row["train_seconds"])
+    assert summary["rows_per_second"] == statistics.median(row["rows_per_second"] for row in history)
+    # two members, and a partner for half of their images
+    assert summary["images_per_second"] == pytest.approx(summary["rows_per_second"] * 2 * 1.5)
+    assert summary["versions"]["torch"] == torch.__version__
+
+
+@pytest.mark.slow
+def test_the_quickstart_is_as_accurate_as_the_readme_says(tmp_path, digits):
+    """At least 97 % of the test digits; the committed result has the median of three seeds."""
+    config = ROOT / "configs" / "quickstart.yaml"
+    folder = train_run(TrainOptions(config, digits, tmp_path), Console(file=io.StringIO()))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["last"]["top1"] >= 0.97
+
+
+def test_the_best_checkpoint_is_the_best_epochs(trained):
+    summary = json.loads((trained.run / "summary.json").read_text())
+    best, last = trained.checkpoint("best"), trained.checkpoint("last")
+    assert best["epoch"] == summary["best_on_test"]["epoch"]
+    assert (last["epoch"], trained.checkpoint("epoch_0002")["epoch"]) == (4, 2)
+
+
+def test_of_equally_good_epochs_the_latest_is_the_best(lab, monkeypatch):
+    """As in the authors' implementation."""
+    scores = evaluate_logits(torch.eye(10).unsqueeze(1).expand(-1, 2, -1), torch.arange(10) // 2)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: scores)
+    lab.train("schedule.epochs=3")
+    summary = json.loads((lab.run / "summary.json").read_text())
+    assert len({row["top1"] for row in read_history(lab.run)}) == 1
+    assert summary["best_on_test"]["epoch"] == lab.checkpoint("best")["epoch"] == 3
+
+
+def test_seeds_differ_and_repeat(lab):
+    runs = []
+    for seed in (1, 2, 1):
+        lab.train("schedule.epochs=1", seed=seed, from_scratch=True)
+        runs.append(lab.checkpoint()["network"])
+    assert_same_tensors(runs[0], runs[2])
+    assert not torch.equal(runs[0]["trunk.bn1.weight"], runs[1]["trunk.bn1.weight"])
+
+
+def test_evaluation_can_be_sparse_but_never_misses_the_end(lab):
+    lab.train("evaluation.every_epochs=3")
+    assert [row["epoch"] for row in read_history(lab.run) if "top1" in row] == [3, 4]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("members", [1, 3])
+def test_other_numbers_of_members_and_bf16_train_too(tmp_path, digits, members, precision):
+    text = CONFIG.replace("members: 2", f"members: {members}")
+    if members == 1:
+        text = text.replace("mixing: {method: patch, prob: 0.5}\n", "")
+    place = Lab(tmp_path, digits, text)
+    place.train("schedule.epochs=1", f"step.precision={precision}")
+    row = read_history(place.run)[0]
+    assert len(row["member_top1"]) == members
+    assert row["train_loss"] < 3.2 * members
+    assert place.checkpoint()["network"]["trunk.bn1.weight"].dtype == torch.float32
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch.compile's own, which change with its releases
+def test_compiling_the_step_changes_nothing_beyond_rounding(lab):
+    lab.train("schedule.epochs=1")
+    eager, names = read_history(lab.run)[0], load_checkpoint(lab.path()).network.keys()
+    lab.train("schedule.epochs=1", "step.compile=true", from_scratch=True)
+    compiled = read_history(lab.run)[0]
+    assert compiled["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-3)
+    assert load_checkpoint(lab.path()).network.keys() == names
+
+
+def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(lab):
+    """The rate explodes at a milestone, after an epoch that went well."""
+    with pytest.raises(DivergedError, match=r"epoch 2 .*diverged.*good checkpoint is .*last.pt; try a lower"):
+        lab.train("optimizer.lr=1", "schedule.milestones={2: 1000}")
+    assert load_checkpoint(lab.path()).epoch == 1
+
+
+def test_divergence_that_only_the_evaluation_sees_is_the_same_error(lab):
+    overrides = ("optimizer.lr=1000", "schedule.warmup_steps=0", "batch.rows=1438", "batch.repetitions=1")
+    with pytest.raises(DivergedError, match=r"after epoch \d the network's outputs .* not finite: training diverged"):
+        lab.train(*overrides)
+
+
+def test_a_run_ends_with_its_page(lab):
+    lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)
+    summary = json.loads((lab.run / "summary.json").read_text())
+    evaluation = json.loads((lab.run / "evaluation.json").read_text())
+    assert evaluation["checkpoint"].endswith("last.pt")
+    for name in ("top1", "nll", "ece", "tace", "member_top1", "disagreement"):
+        assert evaluation[name] == summary["last"][name]
+    page = lab.run / "report.html"
+    assert "The recipe in plain words" in page.read_text()
+    assert str(page) in lab.printed.getvalue()
+    for name in ("learning_curves", "members", "reliability", "confusion", "selective"):
+        assert (lab.run / f"{name}.png").is_file()
+    before = page.stat().st_mtime_ns
+    lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # complete, so nothing is to be done
+    assert page.stat().st_mtime_ns == before
+    page.unlink()
+    lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # it died before the page was written
+    assert page.is_file()
+    lab.train("schedule.epochs=1", "schedule.milestones={}", from_scratch=True)
+    assert not page.exists()
+    assert not (lab.run / "evaluation.json").exists()
+
+
+def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(MixmoError, match=r"file/deep/x.json: cannot write: "):
+        write_text(tmp_path / "file" / "deep" / "x.json", "{}")

@@ -1,0 +1,97 @@
+"""A folder in which tests train the smallest network on the digits, and how to compare what came out."""
+
+import io
+from pathlib import Path
+
+import torch
+from places import REPOSITORY
+from rich.console import Console
+
+from mixmo_fast.config.load import parse_config
+from mixmo_fast.run import build
+from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
+from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
+
+CONFIG = """
+data: {dataset: digits}
+network: {kind: wide_resnet, depth: 10, width: 1, members: 2}
+mixing: {method: patch, prob: 0.5}
+msda: {method: cutmix}
+batch: {rows: 128, repetitions: 2}
+optimizer: {lr: 0.05, weight_decay: 0.0006}
+schedule: {epochs: 4, warmup_steps: 22, milestones: {3: 0.1}}
+checkpoint: {every_epochs: 2}
+step: {precision: fp32}
+"""
+ROOT = REPOSITORY
+NOT_REPEATABLE = ("train_seconds", "test_seconds", "rows_per_second")
+
+
+class Lab:
+    """A folder with a configuration, and the commands run in it."""
+
+    def __init__(self, folder: Path, data: Path, text: str = CONFIG):
+        self.folder, self.data = folder, data
+        self.config = folder / "tiny.yaml"
+        self.config.write_text(text)
+        self.run = folder / "runs" / "tiny"
+        self.printed = io.StringIO()
+
+    def train(self, *overrides: str, **options) -> Path:
+        console = Console(file=self.printed, width=200)
+        runs = options.pop("runs", self.folder / "runs")
+        options.setdefault("device", "cpu")
+        options.setdefault("report", False)  # takes seconds, which most tests have no use for
+        return train_run(TrainOptions(self.config, self.data, runs, overrides=overrides, **options), console)
+
+    def path(self, name: str = "last") -> Path:
+        return self.run / "checkpoints" / f"{name}.pt"
+
+    def checkpoint(self, name: str = "last") -> dict:
+        """All of it but the history, which has times."""
+        return {key: value for key, value in vars(load_checkpoint(self.path(name))).items() if key != "history"}
+
+    def evaluate(self, which: str = "last", target: Path | None = None, **options):
+        target = target or self.config
+        return evaluate_run(EvaluateOptions(target, which, self.data, self.folder / "runs", "cpu", **options), print)
+
+
+def assert_same_tensors(first: object, second: object) -> None:
+    """Equal to the last bit, all the way down."""
+    assert type(first) is type(second)
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same_tensors(first[key], second[key])
+    elif isinstance(first, list):
+        for pair in zip(first, second, strict=True):
+            assert_same_tensors(*pair)
+    else:
+        assert first == second
+
+
+def repeatable(history: list[dict]) -> list[dict]:
+    return [{name: value for name, value in row.items() if name not in NOT_REPEATABLE} for row in history]
+
+
+def again(content: dict) -> Checkpoint:
+    return Checkpoint(**content, history="[]")
+
+
+def drift(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor], start: dict[str, torch.Tensor]) -> float:
+    """How far two trainings of one network are apart, relative to the way that the first one has gone."""
+    assert first.keys() == second.keys()
+
+    def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+        floating = [name for name in first if first[name].is_floating_point() and "running" not in name]
+        return torch.cat([(one[name] - other[name]).flatten() for name in floating]).norm().item()
+
+    return distance(first, second) / distance(first, start)
+
+
+def fresh_network(text: str = CONFIG) -> dict[str, torch.Tensor]:
+    """The weights that a run on the digits starts from."""
+    return build.make_network(parse_config(text, "test"), 10).state_dict()

@@ -1,0 +1,24 @@
+"""The recipe that most tests of plans and pipelines change a little."""
+
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+
+PATCH = ManifoldMixing("patch", prob=0.5, alpha=2.0, weight_root=3.0, decay_from=11 / 12)
+CUTMIX = InputMixing("cutmix", prob=0.5, beta=1.0)
+
+
+def recipe(**changes) -> Recipe:
+    """CIFAR's Cut-MixMo + CutMix on a tenth of the images, unless changed."""
+    values = {
+        "images": 5000,
+        "rows": 64,
+        "repetitions": 4,
+        "members": 2,
+        "image_size": (32, 32),
+        "map_size": (32, 32),
+        "crop_padding": 4,
+        "flip": True,
+        "epochs": 300,
+        "mixing": PATCH,
+        "msda": CUTMIX,
+    }
+    return Recipe(**(values | changes))
