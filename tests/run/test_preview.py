@@ -1,6 +1,5 @@
 """`mixmo-fast preview`: the picture shows what the network is given, and nothing else."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from mixmo_fast.batch import Batch
-from mixmo_fast.cli import app as cli
 from mixmo_fast.config.load import load_config
 from mixmo_fast.evaluation import plots
 from mixmo_fast.mixing.plan import draw_step_plan
@@ -59,16 +57,9 @@ def pages(monkeypatch) -> list[Figure]:
 
 
 @pytest.fixture
-def command(monkeypatch, capsys, config, digits, tmp_path):
-    """Runs `mixmo-fast preview` in this process: (exit code, stdout, stderr)."""
-
+def draw_by_command(command, config, digits, tmp_path):
     def run(*arguments: object, out: object = "preview.png") -> tuple[int, str, str]:
-        line = ["mixmo-fast", "preview", config, "--data", digits, "-o", tmp_path / out, *arguments]
-        monkeypatch.setattr(sys, "argv", [str(part) for part in line])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-            sys.exit(0)
-        return stopped.value.code, *capsys.readouterr()
+        return command("preview", config, "--data", digits, "-o", tmp_path / out, *arguments)
 
     return run
 
@@ -100,8 +91,8 @@ def draw(batch: Batch, mean: float = 0.0, std: float = 1.0) -> None:
     plots.plot_batch(batch, (4, 4), ((mean,) * 3, (std,) * 3), ("cat", "dog"), ("name",), Path("unused.png"), 6)
 
 
-def test_the_command_draws_a_picture_in_a_folder_that_it_makes(command, tmp_path):
-    code, out, err = command(out="new/folder/picture.png")
+def test_the_command_draws_a_picture_in_a_folder_that_it_makes(draw_by_command, tmp_path):
+    code, out, err = draw_by_command(out="new/folder/picture.png")
     assert (code, err) == (0, "")
     assert "Cut-MixMo (patch, p = 0.5), CutMix p = 0.5, M = 2, b = 2" in out
     assert str(tmp_path / "new" / "folder" / "picture.png") in out
@@ -278,8 +269,8 @@ def test_the_recipe_reads_like_the_paper(config, overrides, epoch, line):
         ("cut_$x$_two.yaml/a.png", (), ("cut_$x$_two.yaml", "cannot write")),
     ],
 )
-def test_what_cannot_be_drawn_is_one_line(command, tmp_path, out, arguments, parts):
-    code, _, err = command(*arguments, out=out)
+def test_what_cannot_be_drawn_is_one_line(draw_by_command, tmp_path, out, arguments, parts):
+    code, _, err = draw_by_command(*arguments, out=out)
     assert code == 2
     assert len(err.splitlines()) == 1, err
     assert err.startswith("mixmo-fast: ")
@@ -288,8 +279,8 @@ def test_what_cannot_be_drawn_is_one_line(command, tmp_path, out, arguments, par
     assert not (tmp_path / "a.png").exists()
 
 
-def test_a_folder_is_not_a_picture(command, tmp_path):
+def test_a_folder_is_not_a_picture(draw_by_command, tmp_path):
     (tmp_path / "folder.png").mkdir()
-    code, _, err = command(out="folder.png")
+    code, _, err = draw_by_command(out="folder.png")
     assert (code, len(err.splitlines())) == (2, 1)
     assert "is a folder" in err
