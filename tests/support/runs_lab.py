@@ -59,7 +59,7 @@ def processes_with(text: str) -> set[str]:
     return found
 
 
-def gone(text: str, seconds: float = 20.0, besides: set[str] = frozenset()) -> bool:
+def gone(text: str, seconds: float = 60.0, besides: set[str] = frozenset()) -> bool:
     """Whether there is soon no such process any more, besides those of somebody else."""
     until = time.monotonic() + seconds
     while processes_with(text) - besides:
