@@ -135,7 +135,7 @@ def test_there_has_to_be_a_run_to_extend(lab):
         ({"milestones": {3: 0.2}}, 3, "epoch 3: learning rate times 0.1 then, times 0.2 now"),
         ({"milestones": {2: 0.1, 3: 0.1}}, 2, "epoch 2: learning rate times 1 then, times 0.1 now"),
         ({"milestones": {}}, 3, "epoch 3: learning rate times 0.1 then, times 1 now"),
-        ({"warmup_steps": 23}, 1, "schedule.warmup_steps: 22 then, 23 now"),
+        ({"warmup_steps": 23}, 1, "schedule.warmup_steps: 11 then, 23 now"),
     ],
 )
 def test_the_first_difference_of_the_epochs_so_far_is_named(change, done, difference):

@@ -156,22 +156,6 @@ def test_their_single_network_is_told_from_two_members(lab, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (CONFIG.replace("width: 1", "width: 2"), r"another network: .*64 features before the heads instead of 128"),
-        (CONFIG.replace("depth: 10", "depth: 16"), r"another network: .*1 blocks a group instead of 2"),
-        (CONFIG.replace("members: 2", "members: 3"), r"another network: encoders.2.weight is missing.*2 members"),
-    ],
-    ids=["width", "depth", "members"],
-)
-def test_another_architecture_says_what_differs(tmp_path, digits, text, message):
-    place = Lab(tmp_path, digits, text)
-    with pytest.raises(CheckpointError, match=message):
-        place.train(*SHORT, init=THEIRS)
-    assert not place.run.exists()
-
-
-@pytest.mark.parametrize(
     ("content", "message"),
     [
         ({}, r"no weights in it \(found nothing\); allowed: "),

@@ -19,7 +19,7 @@ from pipelines.resident import ResidentTraining
 
 @pytest.mark.parametrize("stop_at", ["between epochs", "within epoch 3", "before the first checkpoint"])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(lab, trained, monkeypatch, stop_at):
-    steps = {"between epochs": 2 * 22, "within epoch 3": 2 * 22 + 9, "before the first checkpoint": 5}[stop_at]
+    steps = {"between epochs": 2 * 11, "within epoch 3": 2 * 11 + 9, "before the first checkpoint": 5}[stop_at]
     whole_epoch = ResidentTraining.epoch
     taken = itertools.count()
 

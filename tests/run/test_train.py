@@ -50,7 +50,7 @@ def test_the_summary_says_what_was_reached_and_how_fast(trained):
     assert history[summary["best_on_test"]["epoch"] - 1]["top1"] == best["top1"]
     assert summary["train_seconds"] == pytest.approx(sum(row["train_seconds"] for row in history))
     for row in history:
-        assert row["rows_per_second"] == pytest.approx(22 * 128 / row["train_seconds"])
+        assert row["rows_per_second"] == pytest.approx(11 * 128 / row["train_seconds"])
     assert summary["rows_per_second"] == statistics.median(row["rows_per_second"] for row in history)
     # two members, and a partner for half of their images
     assert summary["images_per_second"] == pytest.approx(summary["rows_per_second"] * 2 * 1.5)
@@ -109,17 +109,6 @@ def test_other_numbers_of_members_and_bf16_train_too(tmp_path, digits, members, 
     assert len(row["member_top1"]) == members
     assert row["train_loss"] < 3.2 * members
     assert place.checkpoint()["network"]["trunk.bn1.weight"].dtype == torch.float32
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")  # torch.compile's own, which change with its releases
-def test_compiling_the_step_changes_nothing_beyond_rounding(lab):
-    lab.train("schedule.epochs=1")
-    eager, names = read_history(lab.run)[0], load_checkpoint(lab.path()).network.keys()
-    lab.train("schedule.epochs=1", "step.compile=true", from_scratch=True)
-    compiled = read_history(lab.run)[0]
-    assert compiled["train_loss"] == pytest.approx(eager["train_loss"], rel=1e-3)
-    assert load_checkpoint(lab.path()).network.keys() == names
 
 
 def test_a_diverging_run_stops_and_names_the_last_good_checkpoint(lab):

@@ -18,9 +18,9 @@ data: {dataset: digits}
 network: {kind: wide_resnet, depth: 10, width: 1, members: 2}
 mixing: {method: patch, prob: 0.5}
 msda: {method: cutmix}
-batch: {rows: 128, repetitions: 2}
+batch: {rows: 128}
 optimizer: {lr: 0.05, weight_decay: 0.0006}
-schedule: {epochs: 4, warmup_steps: 22, milestones: {3: 0.1}}
+schedule: {epochs: 4, warmup_steps: 11, milestones: {3: 0.1}}
 checkpoint: {every_epochs: 2}
 step: {precision: fp32}
 """

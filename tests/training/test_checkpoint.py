@@ -74,17 +74,6 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, damage):
         trained.evaluate(str(bad))
 
 
-def test_a_checkpoint_that_would_run_code_is_refused_and_the_code_not_run(trained, tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "ran",))
-
-    torch.save({"format": 1, "network": Evil()}, tmp_path / "evil.pt")
-    with pytest.raises(CheckpointError, match=r"evil.pt: holds more than tensors .*nothing of it was run"):
-        trained.evaluate(str(tmp_path / "evil.pt"))
-    assert not (tmp_path / "ran").exists()
-
-
 def test_a_missing_checkpoint_says_which_there_are(trained):
     with pytest.raises(
         CheckpointError, match=r"epoch_0003.pt: no such checkpoint; .* has best, epoch_0002, epoch_0004, last"

@@ -49,19 +49,18 @@ def torchrun(lab: Lab, ranks: int, *arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_any_number_of_ranks_trains_the_same_network(lab, count):
-    """Within rounding, which grows in each of 11 steps: sums over rows are taken in another order."""
-    overrides = ("schedule.epochs=1", "schedule.milestones={}", "batch.rows=256")
+def test_several_ranks_train_the_same_network(lab):
+    """Within rounding, which grows in each of seven steps: sums over rows are taken in another order."""
+    overrides = ("schedule.epochs=1", "schedule.milestones={}", "batch.rows=192")
     (lab.folder / "alone").mkdir()
     alone = Lab(lab.folder / "alone", lab.data)
     alone.train(*overrides)
-    command = torchrun(lab, count, *(word for override in overrides for word in ("--set", override)))
+    command = torchrun(lab, 3, *(word for override in overrides for word in ("--set", override)))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count(f"{count} ranks") == 1  # rank 0 alone speaks
+    assert done.stdout.count("3 ranks") == 1  # rank 0 alone speaks
     assert "Warning" not in done.stderr
-    assert json.loads((lab.run / "environment.json").read_text())["ranks"] == count
+    assert json.loads((lab.run / "environment.json").read_text())["ranks"] == 3
     (row,), (expected,) = read_history(lab.run), read_history(alone.run)
     assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
     assert row["train_top1"] == pytest.approx(expected["train_top1"], abs=2e-3)
@@ -146,7 +145,7 @@ def test_the_ranks_batches_are_the_whole_batch(digits, name, request):
 
     def first(ranks: Ranks, count: int = 3) -> list[dict[str, torch.Tensor]]:
         with closing(build.make_training_batches(config, dataset, options, CPU, FP32, ranks)) as batches:
-            assert batches.steps_per_epoch == 22
+            assert batches.steps_per_epoch == 11
             steps = batches.epoch(1)
             return [{key: value.clone() for key, value in vars(next(steps)).items()} for _ in range(count)]
 

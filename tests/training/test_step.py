@@ -11,7 +11,7 @@ import pytest
 import torch
 from lab import CONFIG, Lab, assert_same_tensors, drift, fresh_network
 
-from mixmo_fast.config.load import parse_config
+from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import StepConfig
 from mixmo_fast.doctor import findings
 from mixmo_fast.errors import ConfigError, DeviceError, DivergedError
@@ -125,7 +125,7 @@ def test_a_cpu_compiles_what_is_worth_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("changes", "rate"),
+    ("overrides", "rate"),
     [
         ((), 0.05),
         (("batch.rows=256",), 0.05),
@@ -133,9 +133,13 @@ def test_a_cpu_compiles_what_is_worth_it(monkeypatch):
         (("batch.rows=256", "optimizer.lr_scaling=linear", "optimizer.lr_rows=128"), 0.1),
     ],
 )
-def test_the_rate_is_scaled_only_when_asked(lab, changes, rate):
-    lab.train(*changes, "schedule={epochs: 1, warmup_steps: 0}")
-    assert read_history(lab.run)[0]["learning_rate"] == pytest.approx(rate)
+def test_the_rate_is_scaled_only_when_asked(lab, overrides, rate):
+    assert base_rate(load_config(lab.config, overrides)) == pytest.approx(rate)
+
+
+def test_training_takes_the_scaled_rate(lab):
+    lab.train("batch.rows=256", "optimizer.lr_scaling=linear", "schedule={epochs: 1, warmup_steps: 0}")
+    assert read_history(lab.run)[0]["learning_rate"] == pytest.approx(0.2)
 
 
 def test_the_published_rows_of_a_preact_resnet_are_100():
@@ -145,6 +149,17 @@ def test_the_published_rows_of_a_preact_resnet_are_100():
 
 
 # What is computed
+
+
+EPOCH = ("schedule.epochs=1", "batch.rows=256")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, digits) -> Lab:
+    """An epoch of five steps with the usual options."""
+    place = Lab(tmp_path_factory.mktemp("plain"), digits)
+    place.train(*EPOCH)
+    return place
 
 
 @pytest.mark.parametrize(
@@ -159,18 +174,15 @@ def test_the_published_rows_of_a_preact_resnet_are_100():
         pytest.param("step.compile=true", 1e-4, 1e-2, marks=[pytest.mark.slow, pytest.mark.filterwarnings("ignore")]),
     ],
 )
-def test_no_option_changes_the_result_beyond_rounding(lab, change, tolerance, farthest):
-    """After the 11 steps of an epoch, in which each rounding has grown."""
-    epoch = ("schedule.epochs=1", "batch.rows=256")
-    lab.train(*epoch)
-    plain, plain_row = load_checkpoint(lab.path()).network, read_history(lab.run)[0]
+def test_no_option_changes_the_result_beyond_rounding(lab, plain, change, tolerance, farthest):
+    """After an epoch, in which each rounding has grown."""
     try:
-        lab.train(*epoch, change, from_scratch=True)
+        lab.train(*EPOCH, change)
     finally:
         torch.use_deterministic_algorithms(False)
-    changed, row = load_checkpoint(lab.path()).network, read_history(lab.run)[0]
-    assert row["train_loss"] == pytest.approx(plain_row["train_loss"], rel=tolerance)
-    assert drift(plain, changed, fresh_network()) < farthest
+    (expected,), (row,) = read_history(plain.run), read_history(lab.run)
+    assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=tolerance)
+    assert drift(plain.checkpoint()["network"], lab.checkpoint()["network"], fresh_network()) < farthest
 
 
 def test_a_run_goes_on_whatever_the_memory_layout_and_the_update_were(digits):
@@ -249,4 +261,4 @@ def test_a_long_epoch_is_not_waited_for_when_the_loss_is_lost(tmp_path, digits, 
     with pytest.raises(
         DivergedError, match=r"^in epoch 1 the loss is not finite since step \d+: .* checkpoint is none"
     ):
-        place.train("optimizer.lr=1000", "schedule.warmup_steps=0", "schedule.epochs=1000")
+        place.train("optimizer.lr=1000", "batch.rows=32", "schedule.warmup_steps=0", "schedule.epochs=1000")
