@@ -11,8 +11,16 @@ from places import REPOSITORY
 ROOT = REPOSITORY
 
 # A room, and the rooms that it may import from, whether at its top or inside a function; the ground is everybody's.
-GROUND = ("mixmo_fast.errors", "mixmo_fast.cores", "mixmo_fast.files", "mixmo_fast.batch", "mixmo_fast.__version__")
+GROUND = (
+    "mixmo_fast.errors",
+    "mixmo_fast.cores",
+    "mixmo_fast.files",
+    "mixmo_fast.batch",
+    "mixmo_fast.__version__",
+    "mixmo_fast.runfolder",
+)
 MAY_IMPORT = {
+    "mixmo_fast.runfolder": (),
     "mixmo_fast.mixing": (),
     "mixmo_fast.config": (),
     "mixmo_fast.networks": ("mixmo_fast.mixing",),
@@ -108,6 +116,9 @@ def test_nothing_but_the_main_program_imports_the_command_line():
     [
         ("mixmo_fast.cli.app", ("torch", "numpy", "pydantic", "matplotlib", "numba")),
         ("mixmo_fast.config.load", ("torch", "numpy")),
+        ("mixmo_fast.runfolder.lock", ("torch", "pydantic")),
+        ("mixmo_fast.runfolder.names", ("torch", "pydantic")),
+        ("mixmo_fast.runfolder.records", ("torch", "numpy")),
         ("mixmo_fast.reproduce.command", ("torch", "matplotlib", "ray")),
         ("mixmo_fast.reproduce.child", ("torch", "pydantic")),
         ("mixmo_fast.reproduce.reporting", ("torch", "matplotlib")),
