@@ -6,7 +6,7 @@ It is one file that opens from disk; where a run has a page of its own, the tabl
 from collections.abc import Sequence
 from pathlib import Path
 
-from mixmo_fast.report.compared import PAGE, ConfigurationResult, Results, SeedResult
+from mixmo_fast.report.compared import ConfigurationResult, Results, SeedResult
 from mixmo_fast.report.comparison_figures import (
     against_cost,
     against_diversity,
@@ -44,6 +44,7 @@ from mixmo_fast.report.page import (
 )
 from mixmo_fast.report.run_sections import drawn
 from mixmo_fast.report.words import UNKNOWN, decimal, listing, percent, ratio_of_errors, whole
+from mixmo_fast.runfolder.names import PAGE
 
 _CURVES_SHOWN = 12  # more of them in one table are folded away
 

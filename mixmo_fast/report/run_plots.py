@@ -11,7 +11,6 @@ from mixmo_fast.report.inspection_figures import (
     members_at_inference,
 )
 from mixmo_fast.report.run_files import RunFiles, read_run
-from mixmo_fast.report.saved import SavedEvaluation
 from mixmo_fast.report.score_figures import (
     confusion_matrix,
     detection,
@@ -19,6 +18,7 @@ from mixmo_fast.report.score_figures import (
     risk_coverage,
     robustness,
 )
+from mixmo_fast.runfolder.evaluated import SavedEvaluation
 
 
 def write_plots(folder: Path) -> list[Path]:

@@ -8,7 +8,6 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.report.compared import PAGE
 from mixmo_fast.report.page import (
     Cell,
     Column,
@@ -35,8 +34,11 @@ from mixmo_fast.report.run_sections import (
     out_of_distribution,
     selective,
 )
-from mixmo_fast.report.saved import RunSummary, SavedScores
 from mixmo_fast.report.words import UNKNOWN, decimal, percent, ratio_of_errors, whole
+from mixmo_fast.runfolder.history import best_epoch
+from mixmo_fast.runfolder.names import CONFIG, METRICS, PAGE, SUMMARY
+from mixmo_fast.runfolder.records import RunSummary
+from mixmo_fast.runfolder.scores import Scores
 from mixmo_fast.training.progress import duration
 
 
@@ -56,7 +58,7 @@ def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
     """
     run = read_run(folder)
     if run.summary is None and not run.history:
-        raise MixmoError(f"{folder}: not a run folder (it has neither metrics.jsonl nor summary.json)")
+        raise MixmoError(f"{folder}: not a run folder (it has neither {METRICS} nor {SUMMARY})")
     path = folder / PAGE
     write_text(path, _page(run, recipe))
     return path
@@ -133,7 +135,7 @@ def _results(run: RunFiles) -> tuple[Html, ...]:
     last = summary.last or (run.tested[-1] if run.tested else None)
     if last is None:
         return (paragraph("No epoch has been evaluated yet."),)
-    best = summary.best_on_test or max(run.tested, key=lambda row: (row.top1, row.epoch), default=None)
+    best = summary.best_on_test or best_epoch(run.history)
     after = f"after epoch {run.tested[-1].epoch}" if run.tested else "after the last epoch"
     images = f"the {whole(evaluation.images)} test images" if evaluation and evaluation.images else "test images"
     numbers = [KeyNumber("Top-1, last epoch", percent(last.top1), f"Share of {images} right, {after}.")]
@@ -161,7 +163,7 @@ def _results(run: RunFiles) -> tuple[Html, ...]:
     return (*note, cards(numbers), _score_table(last, best, run))
 
 
-def _score_table(last: SavedScores, best: SavedScores | None, run: RunFiles) -> Html:
+def _score_table(last: Scores, best: Scores | None, run: RunFiles) -> Html:
     """All scores of the last epoch, the best on test, and the checkpoint that was evaluated last."""
     heads = [Column("Score"), Column("Last epoch", True)]
     sources = [last]
@@ -203,7 +205,7 @@ def _configuration(run: RunFiles) -> tuple[Html, ...]:
         return ()
     return (
         paragraph("As it was resolved: the file, its defaults and the overrides."),
-        code(run.config_text.rstrip(), "config.yaml"),
+        code(run.config_text.rstrip(), CONFIG),
     )
 
 
@@ -213,7 +215,7 @@ def _commands(run: RunFiles) -> tuple[Html, ...]:
     if command and (called := _program(command[0], run.environment.ranks or 1)):
         parts += [paragraph("The command of this run:"), code(f"{called} {shlex.join(command[1:])}", "command")]
     if run.config_text:
-        file, name = shlex.quote(str(run.folder / "config.yaml")), shlex.quote(f"{run.name}.yaml")
+        file, name = shlex.quote(str(run.folder / CONFIG)), shlex.quote(f"{run.name}.yaml")
         pipeline = f" --pipeline {run.summary.pipeline}" if run.summary and run.summary.pipeline else ""
         again = shlex.quote(f"again/{run.name}")
         lines = (

@@ -26,12 +26,6 @@ from pipelines.datasets.catalog import dataset_info
 PLAN = "plan.json"
 """File of the plan in a reproduction's folder."""
 
-FAILED = "failed.txt"
-"""File in a run folder: one line, why the run ended in a way that trying again cannot mend."""
-
-LOG = "log.txt"
-"""File in a run folder: what its processes printed, one after the other."""
-
 _LARGEST_SEED = 2**63 - 1
 _MOST_SEEDS = 1000
 
