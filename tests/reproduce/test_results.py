@@ -54,7 +54,7 @@ def console() -> tuple[Console, io.StringIO]:
 @pytest.fixture
 def fast_page(monkeypatch):
     """A page whose figures take no time to draw."""
-    monkeypatch.setattr("mixmo_fast.report.run_sections.as_svg", lambda plot, theme: "<svg/>")
+    monkeypatch.setattr("mixmo_fast.report.page.as_svg", lambda plot, theme: "<svg/>")
 
 
 def only(results: Results):
