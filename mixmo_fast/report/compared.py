@@ -141,6 +141,11 @@ class ConfigurationResult(Record):
         return self.epochs == self.full_epochs and not self.changed
 
     @property
+    def is_shortened(self) -> bool:
+        """Whether a part of its schedule was planned."""
+        return self.epochs < self.full_epochs
+
+    @property
     def label(self) -> str:
         """The method in a few words: `Cut-MixMo + CutMix`, `Vanilla, width 2`."""
         name = " + ".join(part for part in (self.method, self.msda) if part) or "Vanilla"
@@ -183,6 +188,16 @@ class Results(Record):
     def runs(self) -> tuple[SeedResult, ...]:
         """All runs of all configurations."""
         return tuple(seed for one in self.configurations for seed in one.seeds)
+
+    @property
+    def complete(self) -> tuple[SeedResult, ...]:
+        """The runs that count."""
+        return tuple(run for run in self.runs if run.status == "complete")
+
+    @property
+    def comparable(self) -> tuple[ConfigurationResult, ...]:
+        """The configurations that say how near they came to the published: at full length, with a published figure."""
+        return tuple(one for one in self.configurations if one.difference is not None and one.is_faithful)
 
     @property
     def is_on_gpus(self) -> bool:
