@@ -37,7 +37,7 @@ from mixmo_fast.report.words import UNKNOWN, decimal, percent, ratio_of_errors, 
 from mixmo_fast.runfolder.history import best_epoch
 from mixmo_fast.runfolder.names import CONFIG, METRICS, PAGE, SUMMARY
 from mixmo_fast.runfolder.records import RunSummary
-from mixmo_fast.runfolder.scores import Scores
+from mixmo_fast.runfolder.scores import SCORES, Scores, ensemble_scores
 from mixmo_fast.training.progress import duration
 
 
@@ -179,24 +179,20 @@ def _score_table(last: Scores, best: Scores | None, run: RunFiles) -> Html:
         how = ", probabilities averaged" if again.ensemble == "probabilities" else ""
         heads.append(Column(f"Evaluated: {checkpoint}{how}", True))
         sources.append(again)
-    rows = [
-        ("Top-1", [percent(one.top1) for one in sources]),
-        ("Top-5", [percent(one.top5) for one in sources]),
-        ("NLL, nats", [decimal(one.nll) for one in sources]),
-        ("ECE, 15 equal bins", [decimal(one.ece) for one in sources]),
-        ("TACE, 15 equal-mass bins a class", [decimal(one.tace) for one in sources]),
-        ("Brier, sum over classes", [decimal(one.brier) for one in sources]),
-        ("AUC of confidence against correctness", [decimal(one.auc) for one in sources]),
-    ]
-    for member in range(len(last.member_top1) if len(last.member_top1) > 1 else 0):
-        own = [one.member_top1[member] if member < len(one.member_top1) else None for one in sources]
-        rows.append((f"Top-1 of member {member} alone", [percent(value) for value in own]))
+    rows = [_score_row(name, sources) for name in ensemble_scores(("top1", "top5", "nll", "ece", "tace"))]
     if len(last.member_top1) > 1:
+        alone = SCORES["member_top1"]
+        for member in range(len(last.member_top1)):
+            own = [one.member_top1[member] if member < len(one.member_top1) else None for one in sources]
+            rows.append((alone.title.format(member), [alone.written(value, UNKNOWN) for value in own]))
         ratios = [ratio_of_errors(one.diversity, one.disagreement is not None) for one in sources]
-        rows.append(("Diversity: one of two wrong / both wrong", ratios))
-        rows.append(("Disagreement of two members", [percent(one.disagreement) for one in sources]))
+        rows += [(SCORES["diversity"].title, ratios), _score_row("disagreement", sources)]
     known = [(name, values) for name, values in rows if set(values) != {UNKNOWN}]
     return table("Test scores", heads, [[Cell(name), *map(Cell, values)] for name, values in known])
+
+
+def _score_row(name: str, sources: Sequence[Scores]) -> tuple[str, list[str]]:
+    return SCORES[name].title, [SCORES[name].written(getattr(one, name), UNKNOWN) for one in sources]
 
 
 def _recipe(passages: Sequence[tuple[str, str]]) -> tuple[Html, ...]:
