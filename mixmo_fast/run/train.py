@@ -177,10 +177,10 @@ def _train(
 
         _prepare(folder, options.from_scratch)
         write_text(folder / names.CONFIG, to_yaml(config))
-        where = Environment(**machine, command=sys.argv, ranks=ranks.count, step=asdict(how))
+        recorded = Environment(**machine, command=sys.argv, ranks=ranks.count, step=asdict(how))
         if started_from:
-            where = where.model_copy(update={"init": started_from})
-        write_record(folder / names.ENVIRONMENT, where, indent=1)
+            recorded = recorded.model_copy(update={"init": started_from})
+        write_record(folder / names.ENVIRONMENT, recorded, indent=1)
         if not checkpoint:
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
             draw_step(name, config, dataset, batches, folder / names.FIRST_BATCH)
@@ -188,7 +188,7 @@ def _train(
         if not checkpoint:
             log.picture("first_batch", folder / names.FIRST_BATCH)
         train(config, step, batches, test, log, folder, progress, first_epoch)
-        summary = summarise(name, config, log.history, where.device, options.pipeline, how.precision.name)
+        summary = summarise(name, config, log.history, recorded.device, options.pipeline, how.precision.name)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
         write_record(folder / names.SUMMARY, summary, indent=1)

@@ -149,7 +149,7 @@ def test_a_real_run_is_read_as_its_summary_says(trained, tmp_path):
     row = only(collect([trained.folder / "runs"], tmp_path))
     summary = json.loads((trained.run / "summary.json").read_text())
     (seed,) = row.seeds
-    assert (seed.best_on_test, seed.best_epoch) == (summary.best_on_test.top1, summary.best_on_test.epoch)
+    assert (seed.best_on_test, seed.best_epoch) == (summary["best_on_test"]["top1"], summary["best_on_test"]["epoch"])
     assert (seed.last, seed.nll, seed.ece) == tuple(summary["last"][name] for name in ("top1", "nll", "ece"))
     assert (seed.rows_per_second, seed.train_seconds) == (summary["rows_per_second"], summary["train_seconds"])
     assert (row.name, row.method, row.msda, row.members, row.published) == ("tiny", "Cut-MixMo", "CutMix", 2, None)
