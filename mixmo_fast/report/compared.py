@@ -13,7 +13,7 @@ from pydantic import Field
 
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.records import Epoch
-from mixmo_fast.runfolder.scores import SCORES
+from mixmo_fast.runfolder.scores import definition
 
 _STATUS_ORDER = ("running", "stopped", "waiting", "failed")
 
@@ -211,9 +211,9 @@ DEFINITIONS = {
     "last": "test top-1 after the last epoch; nll, ece and diversity are of the same epoch",
     "mean, std": "over the n complete seeds; the sample standard deviation, n - 1 in the denominator",
     "difference": "mean best_on_test, rounded to 0.0001 as published, minus the nearest end of the range; 0 within it",
-    "nll": SCORES["nll"].definition,
-    "ece": SCORES["ece"].definition,
-    "diversity": f"{SCORES['diversity'].definition}; null where there is none of the latter, and the mean is over the "
+    "nll": definition("nll"),
+    "ece": definition("ece"),
+    "diversity": f"{definition('diversity')}; null where there is none of the latter, and the mean is over the "
     "other seeds",
     "rows_per_second": "network input rows per second of training, evaluation excluded; median over epochs and seeds",
     "device_hours": "training time times GPUs (processes on a CPU), evaluation excluded; mean over the complete seeds",

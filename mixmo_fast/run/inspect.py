@@ -15,6 +15,8 @@ from mixmo_fast.runfolder.evaluated import FilterActivity, MembersUsed, SavedIns
 from mixmo_fast.runfolder.history import read_history, tested
 from mixmo_fast.runfolder.records import Epoch
 
+_OF_AN_EPOCH = {"epoch", "top1", "member_top1", "diversity", "disagreement"}
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -47,19 +49,8 @@ class Inspection:
                 layers=tuple(evaluated.LayerActivity(**asdict(layer)) for layer in self.layers),
             ),
             top1_by_members=self.used,
-            epochs=tuple(_members_of(epoch) for epoch in self.epochs),
+            epochs=tuple(Epoch(**epoch.model_dump(include=_OF_AN_EPOCH)) for epoch in self.epochs),
         )
-
-
-def _members_of(epoch: Epoch) -> Epoch:
-    """What an epoch says of the members."""
-    return Epoch(
-        epoch=epoch.epoch,
-        top1=epoch.top1,
-        member_top1=epoch.member_top1,
-        diversity=epoch.diversity,
-        disagreement=epoch.disagreement,
-    )
 
 
 def inspect_run(

@@ -20,19 +20,10 @@ from mixmo_fast.files import write_text
 from mixmo_fast.networks.multi import MultiMemberNetwork
 from mixmo_fast.run import build
 from mixmo_fast.run.preview import draw_step
+from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import (
-    CONFIG,
-    ENVIRONMENT,
-    FIRST_BATCH,
-    LEARNING_CURVES,
-    PAGE,
-    SUMMARY,
-    CheckpointPaths,
-    has_ended,
-    remove_run,
-)
+from mixmo_fast.runfolder.names import CheckpointPaths, has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
 from mixmo_fast.runfolder.records import Environment, RunSummary
 from mixmo_fast.training.checkpoint import Checkpoint, load_network
@@ -143,7 +134,7 @@ def _train(
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
     if complete:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
-        _say(console, _in_a_sentence(read_record(folder / SUMMARY, RunSummary), folder))
+        _say(console, _in_a_sentence(read_record(folder / names.SUMMARY, RunSummary), folder))
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
@@ -185,22 +176,22 @@ def _train(
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         _prepare(folder, options.from_scratch)
-        write_text(folder / CONFIG, to_yaml(config))
-        where = Environment(**machine, command=sys.argv, ranks=ranks.count, step=asdict(how))
+        write_text(folder / names.CONFIG, to_yaml(config))
+        recorded = Environment(**machine, command=sys.argv, ranks=ranks.count, step=asdict(how))
         if started_from:
-            where = where.model_copy(update={"init": started_from})
-        write_record(folder / ENVIRONMENT, where, indent=1)
+            recorded = recorded.model_copy(update={"init": started_from})
+        write_record(folder / names.ENVIRONMENT, recorded, indent=1)
         if not checkpoint:
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-            draw_step(name, config, dataset, batches, folder / FIRST_BATCH)
+            draw_step(name, config, dataset, batches, folder / names.FIRST_BATCH)
         log = cleanup.enter_context(RunLog(folder, from_json(checkpoint.history) if checkpoint else []))
         if not checkpoint:
-            log.picture("first_batch", folder / FIRST_BATCH)
+            log.picture("first_batch", folder / names.FIRST_BATCH)
         train(config, step, batches, test, log, folder, progress, first_epoch)
-        summary = summarise(name, config, log.history, where.device, options.pipeline, how.precision.name)
+        summary = summarise(name, config, log.history, recorded.device, options.pipeline, how.precision.name)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
-        plot_learning_curves(log.history, name, folder / LEARNING_CURVES)
-        write_record(folder / SUMMARY, summary, indent=1)
+        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
+        write_record(folder / names.SUMMARY, summary, indent=1)
         _say(console, _in_a_sentence(summary, folder))
 
 
@@ -209,8 +200,8 @@ def _report(options: TrainOptions, folder: Path, console: Console) -> None:
     from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
     from mixmo_fast.run.page import record_evaluation
 
-    page = folder / PAGE
-    if page.is_file() and page.stat().st_mtime_ns > (folder / SUMMARY).stat().st_mtime_ns:
+    page = folder / names.PAGE
+    if page.is_file() and page.stat().st_mtime_ns > (folder / names.SUMMARY).stat().st_mtime_ns:
         return
     how = EvaluateOptions(folder, "last", options.data, device=options.device)
     record_evaluation(evaluate_run(how, lambda line: _say(console, line)), folder)
@@ -265,7 +256,7 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
     """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
+        (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
         if from_scratch:
             remove_run(folder)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The scores of a test set, a row each: what it is called, how it is written, what it means, which way is better.
+"""The scores of a test set, a row each: what it means, what it is called, how it is written, which way is better.
 
 A new score is a function in `mixmo_fast.evaluation.metrics` and a row here: files, TensorBoard, the table on the
 terminal and the one of a run's page follow. Rates are fractions, NLL in nats.
@@ -8,27 +8,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from pydantic import ConfigDict
+
 from mixmo_fast.runfolder.record import Record
 
 
 @dataclass(frozen=True)
 class Score:
-    """How a score is shown, and what it means.
+    """How a score is shown.
 
     Attributes:
-        label: In the table on the terminal; empty where it has no row there.
-        title: The same on a page.
+        label: In the table on the terminal; empty: it has no row there.
         note: What sets it apart from others of its name, beside it on the terminal.
-        definition: In a sentence.
+        title: In the table of a page; empty: it has no row there.
         better: Which way; None: neither.
         of: Whether it is of the ensemble or of its members.
         in_percent: Whether it is written in percent.
     """
 
     label: str
-    title: str
     note: str
-    definition: str
+    title: str
     better: Literal["higher", "lower"] | None
     of: Literal["ensemble", "members"] = "ensemble"
     in_percent: bool = False
@@ -46,141 +46,73 @@ class Scores(Record):
     The ensemble's logits are those of `mixmo_fast.evaluation.metrics.ensemble_logits`.
     """
 
-    top1: Annotated[
-        float | None,
-        Score(
-            label="top-1",
-            title="Top-1",
-            note="",
-            definition="fraction of images whose largest logit is the label's; of equal ones the first is the largest",
-            better="higher",
-            in_percent=True,
-        ),
-    ] = None
-    top5: Annotated[
-        float | None,
-        Score(
-            label="top-5",
-            title="Top-5",
-            note="",
-            definition="fraction of images whose label is among the five largest logits, likewise; null when K < 5",
-            better="higher",
-            in_percent=True,
-        ),
-    ] = None
-    nll: Annotated[
-        float | None,
-        Score(
-            label="NLL",
-            title="NLL, nats",
-            note="nats",
-            definition="mean negative log-likelihood of the ensemble, nats",
-            better="lower",
-        ),
-    ] = None
-    ece: Annotated[
-        float | None,
-        Score(
-            label="ECE",
-            title="ECE, 15 equal bins",
-            note="15 equal bins, right-closed",
-            definition="expected calibration error, 15 equal bins, a fraction",
-            better="lower",
-        ),
-    ] = None
-    brier: Annotated[
-        float | None,
-        Score(
-            label="Brier",
-            title="Brier, sum over classes",
-            note="sum over classes",
-            definition="mean over images of the sum over classes of (p - one_hot)^2, from 0 to 2",
-            better="lower",
-        ),
-    ] = None
-    brier_per_class: Annotated[
-        float | None,
-        Score(
-            label="",
-            title="",
-            note="divided by K",
-            definition="brier / K, which the authors' implementation prints",
-            better="lower",
-        ),
-    ] = None
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    top1: Annotated[float | None, Score("top-1", "", "Top-1", "higher", in_percent=True)] = None
+    """Fraction of images whose largest logit is the label's; of equal ones the first counts as largest."""
+    top5: Annotated[float | None, Score("top-5", "", "Top-5", "higher", in_percent=True)] = None
+    """Fraction of images whose label is among the five largest logits, likewise; None when K < 5."""
+    nll: Annotated[float | None, Score("NLL", "nats", "NLL, nats", "lower")] = None
+    """Mean negative log-likelihood of the ensemble, nats."""
+    ece: Annotated[float | None, Score("ECE", "15 equal bins, right-closed", "ECE, 15 equal bins", "lower")] = None
+    """Expected calibration error, 15 equal bins, a fraction."""
+    brier: Annotated[float | None, Score("Brier", "sum over classes", "Brier, sum over classes", "lower")] = None
+    """Mean over images of the sum over classes of (p - one_hot)^2, from 0 to 2."""
+    brier_per_class: Annotated[float | None, Score("", "", "", "lower")] = None
+    """`brier` / K, which the authors' implementation prints."""
     auc: Annotated[
-        float | None,
-        Score(
-            label="AUC",
-            title="AUC of confidence against correctness",
-            note="confidence against correctness",
-            definition="area under the ROC curve of confidence as a score for being right; null if all or none are",
-            better="higher",
-        ),
+        float | None, Score("AUC", "confidence against correctness", "AUC of confidence against correctness", "higher")
     ] = None
+    """Area under the ROC curve of confidence as a score for being right; None if all or none are."""
     tace: Annotated[
         float | None,
-        Score(
-            label="TACE",
-            title="TACE, 15 equal-mass bins a class",
-            note="15 equal-mass bins a class, threshold 0.001",
-            definition="thresholded adaptive calibration error, a fraction",
-            better="lower",
-        ),
+        Score("TACE", "15 equal-mass bins a class, threshold 0.001", "TACE, 15 equal-mass bins a class", "lower"),
     ] = None
+    """Thresholded adaptive calibration error, a fraction."""
     member_top1: Annotated[
         tuple[float, ...],
-        Score(
-            label="member {} top-1",
-            title="Top-1 of member {} alone",
-            note="",
-            definition="top-1 of each member alone",
-            better="higher",
-            of="members",
-            in_percent=True,
-        ),
+        Score("member {} top-1", "", "Top-1 of member {} alone", "higher", of="members", in_percent=True),
     ] = ()
+    """Top-1 of each member alone."""
     member_top1_mean: Annotated[
-        float | None,
-        Score(
-            label="members' mean",
-            title="",
-            note="",
-            definition="mean of the members' top-1",
-            better="higher",
-            of="members",
-            in_percent=True,
-        ),
+        float | None, Score("members' mean", "", "", "higher", of="members", in_percent=True)
     ] = None
+    """Their mean."""
     diversity: Annotated[
         float | None,
         Score(
-            label="diversity",
-            title="Diversity: one of two wrong / both wrong",
-            note="only one of two wrong / both wrong, mean over pairs",
-            definition="members' ratio of errors: images that one of two gets wrong over images that both get wrong",
-            better=None,
+            "diversity",
+            "only one of two wrong / both wrong, mean over pairs",
+            "Diversity: one of two wrong / both wrong",
+            None,
             of="members",
         ),
     ] = None
+    """Members' ratio of errors: images that one of two gets wrong over images that both get wrong."""
     disagreement: Annotated[
         float | None,
         Score(
-            label="disagreement",
-            title="Disagreement of two members",
-            note="two members' predictions differ, mean over pairs",
-            definition="fraction of images for which two members predict different classes, mean over pairs",
-            better=None,
+            "disagreement",
+            "two members' predictions differ, mean over pairs",
+            "Disagreement of two members",
+            None,
             of="members",
             in_percent=True,
         ),
     ] = None
+    """Fraction of images for which two members predict different classes, mean over pairs; None when M = 1."""
 
 
 SCORES: dict[str, Score] = {
     name: row for name, field in Scores.model_fields.items() for row in field.metadata if isinstance(row, Score)
 }
 """The rows of `Scores`, by name."""
+
+
+def definition(name: str) -> str:
+    """What a score means, as a file's `definitions` say it."""
+    text = Scores.model_fields[name].description
+    return text[0].lower() + text[1:].rstrip(".")
 
 
 def ensemble_scores(first: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from mixmo_fast.report.comparison_text import as_markdown
 from mixmo_fast.reproduce.found import find_runs
 from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
 from mixmo_fast.reproduce.results import collect, difference, statistic, write_results
+from mixmo_fast.runfolder.history import read_history
 from mixmo_fast.training.summary import summarise
 
 VANILLA = "exp_cifar100_wrn2810_1net_standard_bar1"
@@ -164,10 +165,10 @@ def test_best_on_test_does_not_depend_on_where_it_is_read(tmp_path):
     rows = [row_of(1, 0.5), row_of(2, 0.7), row_of(3, 0.7), row_of(4, 0.6)]
     begin(tmp_path / "a" / VANILLA, config, rows)
     (seed,) = only(collect([tmp_path], tmp_path)).seeds
-    summary = summarise(VANILLA, config, rows, GPU, "resident", "bf16")
-    assert (seed.best_on_test, seed.best_epoch) == (summary["best_on_test"]["top1"], summary["best_on_test"]["epoch"])
+    summary = summarise(VANILLA, config, read_history(tmp_path / "a" / VANILLA), GPU, "resident", "bf16")
+    assert (seed.best_on_test, seed.best_epoch) == (summary.best_on_test.top1, summary.best_on_test.epoch)
     assert seed.best_epoch == 3  # the latest of equals
-    assert seed.last == summary["last"]["top1"] and seed.train_seconds == summary["train_seconds"]
+    assert seed.last == summary.last.top1 and seed.train_seconds == summary.train_seconds
 
 
 # Tables
