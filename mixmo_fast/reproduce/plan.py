@@ -110,10 +110,7 @@ class PlannedRun(BaseModel):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        batch, data = self.config.batch, self.config.data
-        images = dataset_info(data.dataset).train_images
-        # The last, incomplete step of an epoch is dropped.
-        return self.epochs * ((images - int(images * data.holdout)) * batch.repetitions // batch.rows)
+        return self.epochs * self.config.steps_per_epoch(dataset_info(self.dataset).train_images)
 
     @property
     def size(self) -> NetworkSize:
