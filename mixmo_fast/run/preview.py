@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -25,13 +25,26 @@ _STEPS_A_BLOCK = 32
 _MOST_ROWS_SHOWN = 32
 
 
-@dataclass(frozen=True)
-class PreviewOptions:
-    """What `mixmo-fast preview` was asked for.
+def preview_run(
+    config_file: Path,
+    out: Path,
+    notify: Callable[[str], None],
+    *,
+    data: Path = Path("data"),
+    pipeline: str = "resident",
+    device: str = "cpu",
+    seed: int | None = None,
+    epoch: int = 1,
+    step: int | None = None,
+    rows_shown: int = 6,
+    overrides: Sequence[str] = (),
+) -> str:
+    """Draws some rows of one training step, and returns what was drawn, in a line.
 
-    Attributes:
-        config: The configuration file; its name names the run.
+    Args:
+        config_file: The configuration; the file's name names the run.
         out: The picture to write; its suffix names the format.
+        notify: Told of a conversion or translation on the way.
         data: Folder of data sets.
         pipeline: How pixels reach the device.
         device: `auto`, `cuda` or `cpu`.
@@ -40,44 +53,24 @@ class PreviewOptions:
         step: Counted from 0 within the epoch; None for the first one with patches.
         rows_shown: At most so many rows of the batch.
         overrides: `key=value` each.
-    """
-
-    config: Path
-    out: Path
-    data: Path
-    pipeline: str = "resident"
-    device: str = "cpu"
-    seed: int | None = None
-    epoch: int = 1
-    step: int | None = None
-    rows_shown: int = 6
-    overrides: Sequence[str] = ()
-
-
-def preview_run(options: PreviewOptions, notify: Callable[[str], None]) -> str:
-    """Draws some rows of one training step, and returns what was drawn, in a line.
 
     Raises:
         MixmoError: On anything a user can mend.
     """
-    seed = [] if options.seed is None else [f"seed={options.seed}"]
-    config = load_config(options.config, [*options.overrides, *seed], notify)
-    pipeline = build.PipelineOptions(options.pipeline, workers=1)
-    _check_range("--rows-shown", options.rows_shown, 1, _MOST_ROWS_SHOWN)
-    _check_range("--epoch", options.epoch, 1, config.schedule.epochs)
-    _prepare(options.out)
+    extra = [] if seed is None else [f"seed={seed}"]
+    config = load_config(config_file, [*overrides, *extra], notify)
+    how_loaded = build.PipelineOptions(pipeline, workers=1)
+    _check_range("--rows-shown", rows_shown, 1, _MOST_ROWS_SHOWN)
+    _check_range("--epoch", epoch, 1, config.schedule.epochs)
+    _prepare(out)
     # Whatever the run computes in, the pixels are the same, and fp32 is everywhere.
-    device = build.choose_device(options.device)
-    precision = choose_precision("fp32", device)
-    dataset = build.ensure_dataset(config.data.dataset, options.data, notify)
-    batches = build.make_training_batches(config, dataset, pipeline, device, precision)
-    try:
-        if options.step is not None:
-            _check_range("--step", options.step, 0, batches.steps_per_epoch - 1)
-        name, where, rows_shown = options.config.stem, (options.epoch, options.step), options.rows_shown
-        return draw_step(name, config, dataset, batches, options.out, *where, rows_shown)
-    finally:
-        batches.close()
+    place = build.choose_device(device)
+    dataset = build.ensure_dataset(config.data.dataset, data, notify)
+    batches = build.make_training_batches(config, dataset, how_loaded, place, choose_precision("fp32", place))
+    with closing(batches):
+        if step is not None:
+            _check_range("--step", step, 0, batches.steps_per_epoch - 1)
+        return draw_step(config_file.stem, config, dataset, batches, out, epoch, step, rows_shown)
 
 
 def draw_step(

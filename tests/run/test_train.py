@@ -12,7 +12,7 @@ from rich.console import Console
 from mixmo_fast.errors import DivergedError, MixmoError
 from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.files import write_text
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.runlog import read_history
@@ -61,7 +61,7 @@ def test_the_summary_says_what_was_reached_and_how_fast(trained):
 def test_the_quickstart_is_as_accurate_as_the_readme_says(tmp_path, digits):
     """At least 97 % of the test digits; the committed result has the median of three seeds."""
     config = ROOT / "configs" / "quickstart.yaml"
-    folder = train_run(TrainOptions(config, digits, tmp_path), Console(file=io.StringIO()))
+    folder = train_run(config, Console(file=io.StringIO()), data=digits, runs=tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["last"]["top1"] >= 0.97
 
