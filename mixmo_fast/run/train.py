@@ -20,7 +20,7 @@ from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.networks.multi import MultiMemberNetwork
 from mixmo_fast.run import build
-from mixmo_fast.run.preview import draw_step
+from mixmo_fast.run.preview import draw_step, take_step
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.lock import hold
@@ -153,11 +153,12 @@ def _train(
     dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
     if ranks.writes:
         ranks.wait()
-    how = build.make_step_options(config, dataset, device, ranks)
-    set_switches(how, device)
     network = build.make_network(config, dataset.classes)
+    how = build.make_step_options(config, network, dataset, device, ranks)
+    set_switches(how, device)
     momentum, loaded = _load_weights(network, beginning, CheckpointPaths(folder))
-    batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, ranks)
+    recipe = build.make_recipe(config, dataset, ranks)
+    batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, recipe)
     with closing(batches), ExitStack() as cleanup:
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
@@ -185,20 +186,24 @@ def _train(
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch)
             return
-        from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
-
         _prepare(folder, from_scratch)
         write_text(folder / "config.yaml", to_yaml(config))
         where |= {"command": sys.argv, "ranks": ranks.count, "step": asdict(how)}
         where |= {"init": started_from} if started_from else {}
         write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
-        if not checkpoint:
-            # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-            draw_step(name, config, dataset, batches, folder / "first_batch.png")
         log = cleanup.enter_context(RunLog(folder, json.loads(checkpoint.history) if checkpoint else []))
-        if not checkpoint:
-            log.picture("first_batch", folder / "first_batch.png")
-        train(config, step, batches, test, log, folder, progress, first_epoch)
+        picture, draw = folder / "first_batch.png", None
+        if not (checkpoint and picture.is_file()):
+            # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
+            shown = take_step(config, recipe, batches)
+
+            def draw() -> None:
+                draw_step(shown, name, config, dataset, recipe, picture)
+                log.picture("first_batch", picture)
+
+        train(config, step, batches, test, log, folder, progress, first_epoch, after_first=draw)
+        from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
+
         summary = summarise(name, config, log.history, where["device"], pipeline.name, how.precision.name)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / "learning_curves.png")
