@@ -144,7 +144,7 @@ def reference_step(network: nn.Module, config: Config, precision: Precision) -> 
     """The authors' step: eager, the squares in the loss, one parameter updated after the other.
 
     Args:
-        network: A `MultiMemberNetwork` on its device, NCHW.
+        network: A `MixMo` on its device, NCHW.
         config: Its momentum counts; the weight decay is `SQUARES`.
         precision: `fp32` or `tf32`, whose switch the caller has set.
     """
@@ -163,7 +163,7 @@ def compiled_step(network: nn.Module, config: Config, precision: Precision) -> S
     """What most people would write: `torch.compile(network)`, autocast, SGD as torch sets it up.
 
     Args:
-        network: A `MultiMemberNetwork` on its device, NCHW.
+        network: A `MixMo` on its device, NCHW.
         config: Of the optimiser.
         precision: Of the forward pass.
     """

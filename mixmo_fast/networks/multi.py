@@ -19,7 +19,7 @@ from mixmo_fast.mixing.block import mix_features
 IMAGE_CHANNELS = 3
 
 
-class MultiMemberNetwork(nn.Module):
+class MixMo(nn.Module):
     """M encoders, the mixing block, a trunk and M heads.
 
     Args:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, small_normal_
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 
 STEM_WIDTH = 64
 STEM_STRIDE = 2
@@ -73,9 +73,7 @@ class PreActTrunk(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def preact_resnet18(
-    width: int, members: int, classes: int, generator: torch.Generator | None = None
-) -> MultiMemberNetwork:
+def preact_resnet18(width: int, members: int, classes: int, generator: torch.Generator | None = None) -> MixMo:
     """Builds PreActResNet-18-`width` with fresh weights.
 
     Args:
@@ -93,7 +91,7 @@ def preact_resnet18(
     if width < 1:
         raise ValueError(f"width must be at least 1, found {width}")
     trunk = PreActTrunk(width)
-    network = MultiMemberNetwork(
+    network = MixMo(
         trunk,
         members=members,
         classes=classes,

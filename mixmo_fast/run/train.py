@@ -18,7 +18,7 @@ from mixmo_fast.config.load import load_config, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.preview import draw_step
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_network
@@ -221,7 +221,7 @@ def _start(options: TrainOptions, config: Config, folder: Path) -> Start | None:
 
 
 def _load_weights(
-    network: MultiMemberNetwork, checkpoint: Checkpoint | None, start: Start | None, paths: CheckpointPaths
+    network: MixMo, checkpoint: Checkpoint | None, start: Start | None, paths: CheckpointPaths
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Loads what there is to go on from or to begin with.
 

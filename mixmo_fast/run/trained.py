@@ -15,7 +15,7 @@ from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.training.checkpoint import CheckpointPaths, load_checkpoint, load_network
 from mixmo_fast.training.precision import Precision, choose_precision
@@ -39,7 +39,7 @@ class Trained:
     """
 
     config: Config
-    network: MultiMemberNetwork
+    network: MixMo
     dataset: Dataset
     checkpoint: Path
     epoch: int

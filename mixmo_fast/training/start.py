@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.errors import CheckpointError
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.training.checkpoint import as_checkpoint, load_network, read_plain
 from mixmo_fast.training.reference_checkpoint import STATE, as_reference_checkpoint, by_our_names
 
@@ -91,7 +91,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_start(network: MultiMemberNetwork, start: Start) -> tuple[str, ...]:
+def load_start(network: MixMo, start: Start) -> tuple[str, ...]:
     """Loads the weights, but for heads of another number of classes, which keep the fresh ones.
 
     Returns:
@@ -109,7 +109,7 @@ def load_start(network: MultiMemberNetwork, start: Start) -> tuple[str, ...]:
     return anew
 
 
-def _has_other_classes(network: MultiMemberNetwork, start: Start, member: int) -> bool:
+def _has_other_classes(network: MixMo, start: Start, member: int) -> bool:
     """Whether a head of the file is as ours, but for K."""
     expected = network.heads[member].weight  # (K, F)
     weight, bias = (start.network.get(f"heads.{member}.{part}") for part in ("weight", "bias"))
@@ -118,7 +118,7 @@ def _has_other_classes(network: MultiMemberNetwork, start: Start, member: int) -
     return weight.shape[:1] == bias.shape and weight.shape != expected.shape
 
 
-def momentum_of(start: Start, network: MultiMemberNetwork, anew: Sequence[str]) -> dict[str, Tensor]:
+def momentum_of(start: Start, network: MixMo, anew: Sequence[str]) -> dict[str, Tensor]:
     """The momentum buffers of the file's optimiser, by parameter; heads that start anew have none.
 
     An optimiser numbers its parameters in the order of the network's, which is that of the file's state dict.

@@ -66,7 +66,7 @@ class TrainingStep:
     """Takes one optimiser step a call.
 
     Args:
-        network: A `MultiMemberNetwork` on its device.
+        network: A `MixMo` on its device.
         optimizer: Over its parameters.
         options: How the step is computed.
         ranks: The processes that train together, each with its part of a step's rows.
