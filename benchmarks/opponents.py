@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import Config
-from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.run import build
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.precision import Precision, choose_precision
@@ -200,11 +199,7 @@ def _sgd(network: nn.Module, config: Config, **how: object) -> torch.optim.SGD:
 
 def _predict(forward: Callable[..., Tensor], network: nn.Module, batch: Batch) -> Tensor:
     """Logits, N x M x K, of a batch's images made NCHW."""
-    images = batch.images.contiguous()
-    if network.members == 1:
-        return forward(images)
-    height, width = (side // network.stem_stride for side in images.shape[2:])
-    return forward(images, render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern))
+    return forward(batch.images.contiguous(), network.masks(batch))
 
 
 def _update(

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixmo_fast.mixing.block import mix_features
+from mixmo_fast.batch import Batch
+from mixmo_fast.mixing.block import mix_features, render_masks
 
 IMAGE_CHANNELS = 3
 
@@ -55,6 +56,7 @@ class MixMo(nn.Module):
             raise ValueError(f"members and classes must be at least 1, found {members} and {classes}")
         self.members = members
         self.classes = classes
+        self.stem_width = stem_width
         self.stem_stride = stem_stride
         self.stem: Literal["separate", "grouped"] = "separate"
         # Registered in the order of data flow, which is also the order of the authors' checkpoints.
@@ -90,6 +92,13 @@ class MixMo(nn.Module):
             )
         stem = self._encode_shared(images) if masks is None else self._encode_mixed(images, masks)
         return self._classify(self.trunk(stem))
+
+    def masks(self, batch: Batch) -> Tensor | None:
+        """A training batch's masks on this network's map, as `forward` takes them; None for one member."""
+        if self.members == 1:
+            return None
+        height, width = batch.images.shape[2] // self.stem_stride, batch.images.shape[3] // self.stem_stride
+        return render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
 
     def _encode_shared(self, images: Tensor) -> Tensor:
         """All encoders on one image, N x C x H x W: one convolution with the sum of their weights."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import OptimizerConfig
 from mixmo_fast.errors import DivergedError
-from mixmo_fast.mixing.block import render_masks
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.graph import GraphedUpdate
 from mixmo_fast.training.loss import soft_cross_entropy
@@ -66,15 +66,13 @@ class TrainingStep:
     """Takes one optimiser step a call.
 
     Args:
-        network: A `MixMo` on its device.
+        network: On its device.
         optimizer: Over its parameters.
         options: How the step is computed.
         ranks: The processes that train together, each with its part of a step's rows.
     """
 
-    def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks = ALONE
-    ):
+    def __init__(self, network: MixMo, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks = ALONE):
         self.device = next(network.parameters()).device
         self.options, self.optimizer = options, optimizer
         self.ranks = ranks
@@ -151,12 +149,7 @@ class TrainingStep:
         self._taken += 1
 
     def _loss_and_hits(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        masks = None
-        if self.network.members > 1:
-            stride = self.network.stem_stride
-            height, width = images.shape[2] // stride, images.shape[3] // stride
-            masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
-        logits_NMK = self._trained(images, masks)
+        logits_NMK = self._trained(images, self.network.masks(batch))
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()
 
