@@ -50,6 +50,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), notify: Callabl
     return check_config(apply_overrides(tree, overrides), str(path), overrides)
 
 
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with each `a.b=value` set, in order; a `ConfigError` as of `load_config`."""
+    return check_config(apply_overrides(config.model_dump(), overrides), "configuration", overrides)
+
+
 def read_tree(path: str | Path) -> dict[str, object]:
     """The plain mapping in a YAML file, of whatever form, not yet checked.
 

@@ -171,14 +171,15 @@ def make_training_batches(
     device: torch.device,
     precision: Precision,
     ranks: Ranks = ALONE,
+    recipe: Recipe | None = None,
 ) -> TrainingBatches:
-    """The training pipeline of that name; with several ranks, of this one's rows.
+    """The training pipeline of that name; with several ranks, of this one's rows; None is the configured recipe.
 
     Raises:
         ConfigError: For a data set too small for one step.
         DataError: For a damaged data set, or a pipeline whose library is not installed.
     """
-    recipe, dtype = make_recipe(config, dataset, ranks), precision.image_dtype
+    recipe, dtype = recipe or make_recipe(config, dataset, ranks), precision.image_dtype
     if pipeline.name == "ffcv":
         from pipelines.ffcv_loader import FfcvTraining
 

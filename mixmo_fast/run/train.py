@@ -14,7 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from mixmo_fast.config.load import load_config, to_yaml
+from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
@@ -44,7 +44,7 @@ class TrainOptions:
     """What `mixmo-fast train` was asked for.
 
     Attributes:
-        config: The configuration file; its name names the run.
+        config: The configuration file, whose name names the run; or a configuration.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -59,9 +59,10 @@ class TrainOptions:
         init: A file whose weights a new run begins with, at epoch 1; a run that began with it is gone on with.
         init_optimizer: Whether it begins with that file's momentum, too.
         extend: Whether a run of fewer epochs may go on, if the longer one would have begun alike.
+        name: Of the run, where `config` is no file.
     """
 
-    config: Path
+    config: Path | Config
     data: Path
     runs: Path
     pipeline: str = "resident"
@@ -76,12 +77,18 @@ class TrainOptions:
     init: Path | None = None
     init_optimizer: bool = False
     extend: bool = False
+    name: str = ""
 
     def __post_init__(self):
         if self.init_optimizer and self.init is None:
             raise ConfigError("--init-optimizer: found without --init, allowed: beside --init FILE")
         if self.extend and self.from_scratch:
             raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
+
+    @property
+    def run_name(self) -> str:
+        """Of the run folder in `runs`."""
+        return self.config.stem if isinstance(self.config, Path) else self.name
 
 
 def train_run(options: TrainOptions, console: Console) -> Path:
@@ -97,9 +104,13 @@ def train_run(options: TrainOptions, console: Console) -> Path:
     ranks = ranks_of_environment()
     if not ranks.writes:
         console = Console(quiet=True)
-    config = load_config(options.config, [*options.overrides, *extra], notify=lambda line: _say(console, line))
+    overrides = [*options.overrides, *extra]
+    if isinstance(options.config, Path):
+        config = load_config(options.config, overrides, notify=lambda line: _say(console, line))
+    else:
+        config = override(options.config, overrides)
     pipeline = build.PipelineOptions(options.pipeline, options.workers, options.cache)
-    folder = options.runs / options.config.stem
+    folder = options.runs / options.run_name
     wanted = build.choose_device(options.device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as device:
@@ -119,7 +130,7 @@ def _train(
     console: Console,
 ) -> None:
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
-    name = options.config.stem
+    name = options.run_name
     paths = CheckpointPaths(folder)
     checkpoint = None if options.from_scratch else checkpoint_to_continue(config, paths, options.extend)
     if checkpoint:
