@@ -8,7 +8,8 @@ M = 1 is that same path with a single encoder and head: an ordinary network.
 Shapes: N rows, M members, C image channels, H W pixels, h w pixels of the map behind the stem, K classes.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -60,11 +61,14 @@ class MixMo(nn.Module):
         self.stem_stride = stem_stride
         self.stem: Literal["separate", "grouped"] = "separate"
         # Registered in the order of data flow, which is also the order of the authors' checkpoints.
-        self.encoders = nn.ModuleList(
+        encoders = nn.ModuleList(
             nn.Conv2d(IMAGE_CHANNELS, stem_width, 3, stride=stem_stride, padding=1, bias=False) for _ in range(members)
         )
+        self.encoders = cast("Sequence[nn.Conv2d]", encoders)  # torch's list does not tell what it holds
         self.trunk = trunk
-        self.heads = nn.ModuleList(nn.Linear(feature_width, classes) for _ in range(members))
+        self.heads = cast(
+            "Sequence[nn.Linear]", nn.ModuleList(nn.Linear(feature_width, classes) for _ in range(members))
+        )
 
     def forward(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Predicts the classes of each member's image.
@@ -102,7 +106,7 @@ class MixMo(nn.Module):
 
     def _encode_shared(self, images: Tensor) -> Tensor:
         """All encoders on one image, N x C x H x W: one convolution with the sum of their weights."""
-        weight = sum(encoder.weight for encoder in self.encoders)
+        weight = cast(Tensor, sum(encoder.weight for encoder in self.encoders))
         return F.conv2d(images, weight, stride=self.stem_stride, padding=1)
 
     def _encode_mixed(self, images: Tensor, masks: Tensor) -> Tensor:
