@@ -58,6 +58,7 @@ def read_start(path: Path, with_momentum: bool) -> Start:
         CheckpointError: When it is missing, damaged, would have to be executed, or holds no weights.
     """
     content = read_plain(path)
+    optimizer: object
     if isinstance(content, dict) and "format" in content:
         ours = as_checkpoint(content, path)
         kind, network, optimizer = f"a checkpoint after epoch {ours.epoch}", ours.network, ours.optimizer

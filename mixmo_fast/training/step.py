@@ -7,7 +7,7 @@ changes from step to step, the learning rate included, lies in tensors.
 Shapes: N rows, M members, C channels, H W pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,7 +88,8 @@ class TrainingStep:
             )
         self._update = GraphedUpdate(self._take, self.device) if options.cuda_graph else self._take
         # A kernel reads the rate from the device; what updates one parameter after the other wants a number.
-        self._rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
+        reads_device = self.device.type == "cuda" and options.fused_optimizer
+        self._rate = torch.zeros((), device=self.device) if reads_device else None
         self._loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
         self._taken = torch.zeros((), device=self.device, dtype=torch.int64)
@@ -125,10 +126,9 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, rate: float) -> None:
         """Updates the network with one batch at a learning rate."""
-        if self._rate is not None and self.options.fused_optimizer:
-            rate = self._rate.fill_(rate)
+        where_read = rate if self._rate is None else self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = where_read
         self._update(batch)
         self._steps += 1
         self._rows += len(batch.images) * self.ranks.count
@@ -183,7 +183,7 @@ class TrainingStep:
         )
 
 
-def _compiler_options(deterministic: bool) -> dict[str, bool]:
+def _compiler_options(deterministic: bool) -> dict[str, str | int | bool | Callable[..., Any]]:
     """Inductor chooses between kernels by timing them, unless it may not (older releases do not know the option)."""
     from torch._inductor import config
 

@@ -33,6 +33,7 @@ def summarise(
     rows_per_second = statistics.median(row["rows_per_second"] for row in history)
     partners = config.msda.prob if config.msda else 0.0
     best = best_row(history)
+    assert best is not None
     return {
         "dataset": config.data.dataset,
         "config": name,
