@@ -16,6 +16,7 @@ from mixmo_fast.config.load import check_config, yaml_line
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
+from mixmo_fast.networks.kinds import KINDS, network_of_run_name
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,14 @@ PUBLISHED_TOP1: dict[str, tuple[float, ...] | None] = {
 
 _NAME = re.compile(
     r"exp_(?P<dataset>cifar100|cifar10|tinyimagenet)"
-    r"_(?:wrn(?P<depth>\d\d)(?P<factor>\d{1,2})|res18(?P<multiple>\d?))(?:-(?P<members>\d))?"
+    r"_(?P<network>[a-z]+\d+)(?:-(?P<members>\d))?"
     r"_(?P<mixing>1net|mimo|(?:linearmixmo|(?P<mask>cut|cow)mixmo-p(?P<tenths>\d))(?:-a(?P<alpha>\d))?(?:-r(?P<root>\d))?)"
     r"_(?:standard|msda(?P<msda>mixup|cutmix)|da(?P<augmentation>augmix))"
     r"_bar(?P<repetitions>\d)"
 )
+_NETWORKS = "|".join(name for kind in KINDS.values() for name in kind.run_names)
 _GRAMMAR = (
-    "exp_{cifar10|cifar100|tinyimagenet}_{wrn2810|res18|res182|res183}[-members]"
+    f"exp_{{cifar10|cifar100|tinyimagenet}}_{{{_NETWORKS}}}[-members]"
     "_{1net|mimo|linearmixmo|cutmixmo-pN|cowmixmo-pN}[-aN][-rN]_{standard|msdamixup|msdacutmix|daaugmix}_bar{b}"
 )
 
@@ -128,7 +130,8 @@ def paper_config(name: str) -> Config:
         ConfigError: a name outside the grammar.
     """
     match = _NAME.fullmatch(name)
-    if match is None:
+    network = network_of_run_name(match["network"]) if match else None
+    if match is None or network is None:
         raise ConfigError(f"{name!r}: no name of a run, allowed: {_GRAMMAR}")
     part = match.groupdict()
     recipe = RECIPES[part["dataset"]]
@@ -139,13 +142,9 @@ def paper_config(name: str) -> Config:
         )
     if repetitions == 0 or recipe.rows % repetitions:
         raise ConfigError(f"{name!r}: found bar{repetitions}, allowed: a divisor of the {recipe.rows} rows")
-    if part["depth"]:
-        kind, depth, width = "wide_resnet", int(part["depth"]), int(part["factor"])
-    else:
-        kind, depth, width = "preact_resnet", 18, int(part["multiple"] or 1)
     tree = {
         "data": {"dataset": part["dataset"], "augmentation": part["augmentation"] or "standard"},
-        "network": {"kind": kind, "depth": depth, "width": width, "members": members},
+        "network": network | {"members": members},
         "mixing": _mixing(part),
         "msda": {"method": part["msda"]} if part["msda"] else None,
         "batch": {"rows": recipe.rows, "repetitions": repetitions},

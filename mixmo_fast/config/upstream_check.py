@@ -14,8 +14,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mixmo_fast.config.safe_yaml import dotted_path, show
-from mixmo_fast.config.upstream_form import CLASSES, LISTED_MEMBERS, MASKS, SEEDS_BY_CHANNEL, UpstreamFile
+from mixmo_fast.config.upstream_form import CLASSES, LISTED_MEMBERS, SEEDS_BY_CHANNEL, UpstreamFile
 from mixmo_fast.errors import ConfigError
+from mixmo_fast.mixing.methods import AUTHORS_MASKS
+from mixmo_fast.networks.kinds import KINDS
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 """Pydantic's names for a key that the form does not have."""
@@ -111,11 +113,10 @@ def _contradictions(form: UpstreamFile) -> Iterator[str]:
         fitting = "2 or more" if network.is_mixmo else "1"
         yield f"num_members: found {members}, allowed with model_wrapper.network.name {network.name}: {fitting}"
     where = "model_wrapper.network"
-    if network.is_wide and not (10 <= network.depth <= 1000 and network.depth % 6 == 4):
-        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: 6n+4 (10, 16, 22, 28, ...)"
-    if not network.is_wide and network.depth != 18:
-        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: only 18"
-    if network.is_wide and network.widen_factor is None:
+    kind = KINDS[network.kind]
+    if network.depth not in kind.depths:
+        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: {kind.allowed_depths}"
+    if kind.authors_need_width and network.widen_factor is None:
         yield f"{where}.widen_factor: missing, allowed with {network.name}: a whole number from 1 to 32"
     yield from _unfit_mixing(form)
     rows, repetitions = form.training.batch_size, form.training.batch_sampler.batch_repetitions
@@ -180,10 +181,10 @@ def _tell(problem: Mapping) -> str:
     loc = loc[:-1] if as_key else loc
     found = f"found {'the key ' if as_key else ''}{show(problem['input'])}"
     field = _field_at(loc)
-    names = MASKS if problem["type"] == "method" else [str(name) for name in _names_in(field.annotation)]
+    names = AUTHORS_MASKS if problem["type"] == "method" else [str(name) for name in _names_in(field.annotation)]
     allowed = field.description or ", ".join(names)
     hint = ""
-    if tuple(names) == MASKS and problem["input"] in SEEDS_BY_CHANNEL:
+    if tuple(names) == AUTHORS_MASKS and problem["input"] in SEEDS_BY_CHANNEL:
         found += ", which draws its seeds for each channel; here all channels share one set, as in patchuphard2d"
     elif isinstance(problem["input"], str):  # a null, say, only looks like a word
         near = difflib.get_close_matches(problem["input"].lower(), names, n=1)

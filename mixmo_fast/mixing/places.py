@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixmo_fast.mixing import ratios
-from mixmo_fast.mixing.patterns import FAMILIES, INSIDE, draw_patterns, pattern_shape, uniforms_per_pattern
+from mixmo_fast.mixing.methods import MASKS
+from mixmo_fast.mixing.patterns import INSIDE, draw_patterns, pattern_shape, uniforms_per_pattern
 from mixmo_fast.mixing.ratios import in_boxes
 from mixmo_fast.mixing.streams import Draw, Purpose
 
 Places = tuple[NDArray[np.int32], NDArray[np.uint8]]
 
-_STACK_AXES = {"stackhorizontal": 0, "stackvertical": 1}
+_STACK_AXES = {"rows": 0, "columns": 1}
 
 
 def no_places(method: str, shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> Places:
@@ -43,7 +44,8 @@ def draw_places(
     box, pattern = no_places(method, ratio.shape, channels, size)
     values = np.empty((*ratio.shape, 2))
     values[...] = (1.0, 0.0)
-    if method in FAMILIES:
+    place = MASKS[method].place
+    if place in ("map", "channels"):
         # Rendering is what costs, so it is done for the chosen alone, a step at a time.
         needed = uniforms_per_pattern(method, channels, *size)
         for step in np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim)))).tolist():
@@ -52,8 +54,8 @@ def draw_places(
             pattern[step, here], values[step, here] = draw_patterns(
                 method, ratio[step, here], uniforms, channels, *size
             )
-    elif method in _STACK_AXES:
-        box = ratios.draw_stacks(ratio, draw.uniform(box_purpose, *shape), *size, _STACK_AXES[method])
+    elif place in _STACK_AXES:
+        box = ratios.draw_stacks(ratio, draw.uniform(box_purpose, *shape), *size, _STACK_AXES[place])
     else:
         box = ratios.draw_boxes(ratio, draw.uniform(box_purpose, *shape, 2), *size)
     return np.where(chosen[..., None], box, 0), pattern, values

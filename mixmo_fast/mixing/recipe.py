@@ -4,17 +4,8 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-OtherMask = Literal[
-    "cow", "noise", "patchuphard", "patchupsoft", "stackhorizontal", "stackvertical", "channel", "stackchannel"
-]
-"""Masks besides those of the paper's tables, for features and for pixels alike (`mixmo_fast.mixing.patterns`)."""
-
-MixingMethod = Literal["linear", "patch", OtherMask]
-MsdaMethod = Literal["mixup", "cutmix", OtherMask]
-
-_SMALLEST_PATCHUP_SIDE = 7
+from mixmo_fast.mixing.methods import MASKS, MixingMethod, MsdaMethod
 
 
 @dataclass(frozen=True)
@@ -113,8 +104,8 @@ class Recipe:
         if self.msda:
             places.append((self.msda.method, self.image_size))
         for method, size in places:
-            if method.startswith("patchup") and min(size) < _SMALLEST_PATCHUP_SIDE:
-                raise ValueError(f"{method} places blocks of {_SMALLEST_PATCHUP_SIDE} pixels, the map is {size}")
+            if min(size) < MASKS[method].block:
+                raise ValueError(f"{method} places blocks of {MASKS[method].block} pixels, the map is {size}")
         if self.steps_per_epoch < 1:
             raise ValueError(f"{self.trained_images} images x {self.repetitions} do not fill one step of {self.rows}")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.report.compared import PAGE
 from mixmo_fast.report.page import (
     Cell,
@@ -117,11 +118,7 @@ def recipe_line(config: Config) -> str:
     else:
         name = "Cut-MixMo" if mixing.method == "patch" else f"MixMo with {mixing.method} masks"
     augmented = f" with {msda.method} augmentation" if msda else ""
-    kind = (
-        f"wide ResNet {network.depth}-{network.width}"
-        if network.kind == "wide_resnet"
-        else f"pre-activation ResNet-{network.depth}, width {network.width}"
-    )
+    kind = KINDS[network.kind].prose.format(depth=network.depth, width=network.width)
     members = "" if network.members == 1 else f", {network.members} members"
     repeated = "" if batch.repetitions == 1 else f" ({batch.repetitions} repetitions)"
     return (

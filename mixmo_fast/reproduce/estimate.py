@@ -8,7 +8,6 @@ Units: rows per second of training, evaluation excluded.
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mixmo_fast.config.schema import NetworkConfig
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.networks.kinds import network_of_short_name
 from mixmo_fast.reproduce.plan import PlannedRun
 
 MEASURE = "python -m benchmarks.training --network wrn-28-10 --members 2 --json FILE.json"
 """The command that measures; its file is what `--measured` takes."""
 
 _SAME = 0.02  # heads of 10, 100 or 200 classes differ by less than this in MACs, images of another size by far more
-_NETWORK = re.compile(r"wrn-(?P<depth>\d+)-(?P<width>\d+)|res18-(?P<multiple>\d+)")
 
 
 @dataclass(frozen=True)
@@ -102,16 +101,12 @@ def read_speed(path: Path) -> Speed:
     except ValueError as error:
         raise MixmoError(f"--measured {path}: no JSON ({error}); allowed: a result of `{MEASURE}`") from error
     default = found.contestants.get("default", _Contestant())
-    match = _NETWORK.fullmatch(found.network)
-    if default.rows_per_second is None or match is None:
-        what = f"the network {found.network!r}" if match is None else "no speed of the default step"
+    network = network_of_short_name(found.network)
+    if default.rows_per_second is None or network is None:
+        what = f"the network {found.network!r}" if network is None else "no speed of the default step"
         raise MixmoError(f"--measured {path}: found {what}, allowed: a result of `{MEASURE}`")
-    if match["multiple"]:
-        kind, depth, width = "preact_resnet", 18, int(match["multiple"])
-    else:
-        kind, depth, width = "wide_resnet", int(match["depth"]), int(match["width"])
-    network = NetworkConfig(kind=kind, depth=depth, width=width, members=found.members)
-    return Speed(network, found.macs_per_row, default.rows_per_second, f"{path.name}, {found.device}")
+    trained = NetworkConfig(**network, members=found.members)
+    return Speed(trained, found.macs_per_row, default.rows_per_second, f"{path.name}, {found.device}")
 
 
 def speeds_of_runs(runs: Iterable[PlannedRun], out: Path) -> tuple[Speed, ...]:

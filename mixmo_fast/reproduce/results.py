@@ -14,6 +14,7 @@ from pathlib import Path
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import augmentation_of, method_of
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.report.compared import DEFINITIONS, PAGE, ConfigurationResult, Results, SeedResult, Statistic
 from mixmo_fast.report.run_files import read_environment, read_progress
 from mixmo_fast.report.saved import Environment, Epoch, StartedFrom
@@ -125,7 +126,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         table=table_of(config),
         method=method_of(config),
         msda=augmentation_of(config),
-        width=config.network.width if config.network.kind == "preact_resnet" else None,
+        width=config.network.width if KINDS[config.network.kind].widths_share_a_table else None,
         members=config.network.members,
         epochs=config.schedule.epochs,
         full_epochs=full_epochs,

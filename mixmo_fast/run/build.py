@@ -15,7 +15,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.holdout import held_out_images
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
-from mixmo_fast.networks import preact_resnet, wide_resnet
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.networks.work import forward_macs
 from mixmo_fast.training.distributed import ALONE, Ranks
@@ -100,9 +100,7 @@ def make_network(config: Config, classes: int) -> MixMo:
     settings = config.network
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
         torch.manual_seed(config.seed)
-        if settings.kind == "wide_resnet":
-            return wide_resnet.wide_resnet(settings.depth, settings.width, settings.members, classes)
-        return preact_resnet.preact_resnet18(settings.width, settings.members, classes)
+        return KINDS[settings.kind].build(settings.depth, settings.width, settings.members, classes)
 
 
 def make_step_options(
@@ -135,7 +133,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
     if batch.rows % ranks.count:
         raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
-    stem = wide_resnet if config.network.kind == "wide_resnet" else preact_resnet
+    kind = KINDS[config.network.kind]
     held_out = held_out_count(config, dataset)
     images = dataset.train_images - held_out
     if images * batch.repetitions < batch.rows:
@@ -149,8 +147,8 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
         repetitions=batch.repetitions,
         members=config.network.members,
         image_size=size,
-        map_size=(size[0] // stem.STEM_STRIDE, size[1] // stem.STEM_STRIDE),
-        map_channels=stem.STEM_WIDTH,
+        map_size=(size[0] // kind.stem_stride, size[1] // kind.stem_stride),
+        map_channels=kind.stem_width,
         crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
         flip=dataset.flip if data.flip is None else data.flip,
         epochs=config.schedule.epochs,

@@ -1,9 +1,8 @@
 """A configuration in plain words: what a run computes, with its own numbers put into the formulas.
 
 It is written for a person who has a file and wonders what an epoch is, what a member sees, or why the weight decay is
-what it is. Only what is configured is told, and all of it is computed here from the configuration; tests hold every
-number against the code that trains. AugMix is in `explain_augmix.py`, mixing in `explain_mixing.py`, loss to evaluation
-in `explain_training.py`.
+what it is. Only what is configured is told, and its numbers come from the functions and tables that training uses.
+AugMix is in `explain_augmix.py`, mixing in `explain_mixing.py`, loss to evaluation in `explain_training.py`.
 
 Symbols in the text: N images, B rows a step, b repetitions, M members, E epochs, e the epoch from 1, K classes.
 """
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mixmo_fast.config.schema import Config
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.run.explain_augmix import describe_augmix
 from mixmo_fast.run.explain_mixing import describe_feature_mixing, describe_input_mixing
 from mixmo_fast.run.explain_training import (
@@ -20,9 +20,6 @@ from mixmo_fast.run.explain_training import (
     describe_loss,
     describe_optimizer,
 )
-
-_STEM_STRIDE = {"wide_resnet": 1, "preact_resnet": 2}
-_STEM_CHANNELS = {"wide_resnet": 16, "preact_resnet": 64}
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,8 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
     images, steps = facts.trained_images(config), facts.steps(config)
     if steps < 1:
         raise ValueError(f"{images} images do not fill one step of {config.batch.rows} rows")
-    channels, stride = _STEM_CHANNELS[config.network.kind], _STEM_STRIDE[config.network.kind]
+    kind = KINDS[config.network.kind]
+    channels, stride = kind.stem_width, kind.stem_stride
     image_size = (facts.height, facts.width)
     map_size = (facts.height // stride, facts.width // stride)
     found = [("The run", _run(config, facts, channels)), ("An epoch and a step", _epoch_and_step(config, facts))]
@@ -122,8 +120,8 @@ def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
         )
     else:
         yield f"N = {images:,} images are trained on."
-    body = "WideResNet" if network.kind == "wide_resnet" else "PreActResNet"
-    yield f"The network is a {body} of depth {network.depth} and width {network.width}."
+    family = KINDS[network.kind].family
+    yield f"The network is a {family} of depth {network.depth} and width {network.width}."
     if members > 1:
         yield (
             f"M = {members} members live in it. Each has an encoder of its own (a 3x3 convolution from 3 to {channels} "

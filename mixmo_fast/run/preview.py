@@ -14,6 +14,7 @@ from mixmo_fast.batch import TrainingBatches
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.mixing.methods import MASKS
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.mixing.recipe import Recipe
@@ -155,8 +156,7 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
         other = "" if mixing.replacement == "linear" else f", else {mixing.replacement}"
         parts.append(f"{family} ({mixing.method}, p = {mixing.prob:g}{decayed}{other})")
     if msda is not None:
-        names = {"cutmix": "CutMix", "mixup": "Mixup"}
-        parts.append(f"{names.get(msda.method, f'MSDA {msda.method}')} p = {msda.prob:g}")
+        parts.append(f"{MASKS[msda.method].image_title or f'MSDA {msda.method}'} p = {msda.prob:g}")
     if config.data.augmentation == "augmix":
         parts.append("AugMix")
     parts += [f"M = {config.network.members}", f"b = {config.batch.repetitions}"]

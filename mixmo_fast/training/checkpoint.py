@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mixmo_fast.errors import CheckpointError
+from mixmo_fast.networks.kinds import KINDS
 
 FORMAT = 1
 
@@ -196,10 +197,12 @@ def _measure(state: Mapping[str, Tensor]) -> dict[str, object]:
     encoders = [tensor for name, tensor in state.items() if name.startswith("encoders.")]
     heads = [tensor for name, tensor in state.items() if name.startswith("heads.") and name.endswith(".weight")]
     measures: dict[str, object] = {
-        "network.kind": "preact_resnet" if any(name.startswith("trunk.layer4.") for name in state) else "wide_resnet",
         "network.members": len(encoders),
         "blocks": len({name.split(".")[2] for name in state if name.startswith("trunk.layer1.")}),
     }
+    for kind, row in KINDS.items():
+        if any(name.startswith(row.state_mark) for name in state):
+            measures["network.kind"] = kind
     if heads:
         measures |= {"classes": heads[0].shape[0], "features": heads[0].shape[1]}
     return measures

@@ -18,7 +18,7 @@ from mixmo_fast.evaluation.evaluate import evaluate
 from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, save_checkpoint
 from mixmo_fast.training.progress import RunProgress
 from mixmo_fast.training.runlog import Row, RunLog, best_row
-from mixmo_fast.training.schedule import base_rate, learning_rate
+from mixmo_fast.training.schedule import learning_rate
 from mixmo_fast.training.step import StepTotals, TrainingStep
 
 
@@ -79,13 +79,10 @@ def _train_epoch(
     config: Config, step: TrainingStep, batches: TrainingBatches, progress: RunProgress, epoch: int
 ) -> tuple[StepTotals, float, float]:
     """One epoch: its totals, its seconds, and its last learning rate."""
-    schedule = config.schedule
     started = time.perf_counter()
     step.start_epoch()
     for number, batch in enumerate(batches.epoch(epoch)):
-        rate = learning_rate(
-            base_rate(config), schedule.warmup_steps, schedule.milestones, batches.steps_per_epoch, epoch, number
-        )
+        rate = learning_rate(config, batches.steps_per_epoch, epoch, number)
         step(batch, rate)
         progress.step(epoch, number, step.totals)
     totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time

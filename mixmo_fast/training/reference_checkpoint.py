@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.reference_names import from_reference, to_reference
 from mixmo_fast.training.checkpoint import FORMAT, Checkpoint, read_plain, save_plain
 from mixmo_fast.training.schedule import base_rate
@@ -146,7 +147,7 @@ def _their_group(group: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "initial_lr": base_rate(config),
         "momentum": optimizer.momentum,
         "nesterov": optimizer.nesterov,
-        "weight_decay": 0 if config.network.kind == "wide_resnet" else optimizer.weight_decay,
+        "weight_decay": 0 if KINDS[config.network.kind].authors_decay_in_loss else optimizer.weight_decay,
         "foreach": None,
         "fused": None,
     }
