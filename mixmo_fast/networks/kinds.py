@@ -106,17 +106,17 @@ class NetworkKind:
         return (depth - self.other_layers) // (2 * len(self.groups))
 
 
-def network_of_run_name(name: str) -> dict[str, object] | None:
+def network_of_run_name(name: str) -> dict[str, Any] | None:
     """`kind`, `depth` and `width` of what a run's name calls a network, such as `wrn2810`; None for other words."""
     return _read({kind: row.run_name for kind, row in KINDS.items()}, name)
 
 
-def network_of_short_name(name: str) -> dict[str, object] | None:
+def network_of_short_name(name: str) -> dict[str, Any] | None:
     """`kind`, `depth` and `width` of what benchmarks call a network, such as `wrn-28-10`; None for other words."""
     return _read({kind: row.short_name for kind, row in KINDS.items()}, name)
 
 
-def _read(patterns: dict[KindName, str], name: str) -> dict[str, object] | None:
+def _read(patterns: dict[KindName, str], name: str) -> dict[str, Any] | None:
     for kind, pattern in patterns.items():
         if match := re.fullmatch(pattern, name):
             parts = match.groupdict()
