@@ -114,7 +114,8 @@ def open_trained(
     dataset = build.ensure_dataset(config.data.dataset, data, notify)
     network = build.make_network(config, dataset.classes)
     load_network(network, weights, path)
-    network.to(device, memory_format=torch.channels_last if config.step.channels_last else torch.contiguous_format)
+    layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
+    network.to(device).to(memory_format=layout)
     run = paths.folder if path in paths.all() else None
     return Trained(config, network.eval(), dataset, path, epoch, run, device, precision)
 
