@@ -16,10 +16,11 @@ ROOT = REPOSITORY
 TABLES = ("mixmo_fast.mixing.methods", "mixmo_fast.networks.kinds")
 GROUND = (
     *("mixmo_fast.errors", "mixmo_fast.cores", "mixmo_fast.files", "mixmo_fast.batch", "mixmo_fast.__version__"),
-    *TABLES,
+    *("mixmo_fast.runfolder", *TABLES),
 )
 MAY_IMPORT = {
     **dict.fromkeys(TABLES, ()),
+    "mixmo_fast.runfolder": (),
     "mixmo_fast.mixing": (),
     "mixmo_fast.config": (),
     "mixmo_fast.networks": ("mixmo_fast.mixing",),
@@ -42,7 +43,7 @@ MAY_IMPORT = {
     ),
     "mixmo_fast.api": (
         *("mixmo_fast.config", "mixmo_fast.mixing", "mixmo_fast.networks", "mixmo_fast.evaluation", "pipelines"),
-        *("mixmo_fast.training", "mixmo_fast.report", "mixmo_fast.run"),
+        *("mixmo_fast.training", "mixmo_fast.run"),
     ),
     "benchmarks": ("mixmo_fast", "pipelines"),
     "mixmo_fast.cli": ("mixmo_fast", "pipelines", "benchmarks"),
@@ -123,6 +124,9 @@ def test_nothing_but_the_main_program_imports_the_command_line():
         ("mixmo_fast.config.load", ("torch", "numpy")),
         ("mixmo_fast.networks.kinds", ("torch", "numpy")),
         ("mixmo_fast.mixing.methods", ("numpy",)),
+        ("mixmo_fast.runfolder.lock", ("torch", "pydantic")),
+        ("mixmo_fast.runfolder.names", ("torch", "pydantic")),
+        ("mixmo_fast.runfolder.records", ("torch", "numpy")),
         ("mixmo_fast.reproduce.command", ("torch", "matplotlib", "ray")),
         ("mixmo_fast.reproduce.child", ("torch", "pydantic")),
         ("mixmo_fast.reproduce.reporting", ("torch", "matplotlib")),

@@ -12,13 +12,16 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.evaluation.metrics import Ensemble
 from mixmo_fast.networks.multi import MixMo
-from mixmo_fast.report.run_files import read_run
-from mixmo_fast.report.saved import Epoch, RunSummary, SavedEvaluation
 from mixmo_fast.run import build
 from mixmo_fast.run.evaluate import EvaluateOptions, Evaluation, evaluate_run
 from mixmo_fast.run.train import TrainOptions, train_run
 from mixmo_fast.run.trained import checkpoint_path
-from mixmo_fast.training.checkpoint import CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.runfolder.evaluated import SavedEvaluation
+from mixmo_fast.runfolder.history import read_history
+from mixmo_fast.runfolder.names import CONFIG, EVALUATION, SUMMARY, CheckpointPaths
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import Epoch, RunSummary
+from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,15 @@ def open_run(folder: str | Path) -> Run:
         DataError: A file in it is damaged or of another version.
     """
     folder = Path(folder)
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{folder}: not a run folder (it has no config.yaml)")
-    files = read_run(folder)
-    return Run(folder, load_config(folder / "config.yaml"), files.history, files.summary, files.evaluation)
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder}: not a run folder (it has no {CONFIG})")
+    return Run(
+        folder=folder,
+        config=load_config(folder / CONFIG),
+        history=read_history(folder),
+        summary=read_record(folder / SUMMARY, RunSummary),
+        evaluation=read_record(folder / EVALUATION, SavedEvaluation),
+    )
 
 
 def train(

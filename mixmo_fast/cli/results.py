@@ -77,13 +77,11 @@ def evaluate(
     debug: DebugOption = False,
 ) -> None:
     """Evaluate a checkpoint on the test split, and draw what was found."""
-    import json
-
     from mixmo_fast.cli.evaluation_tables import evaluation_tables
-    from mixmo_fast.files import write_text
     from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
     from mixmo_fast.run.evaluate import save_predictions as save
     from mixmo_fast.run.page import record_evaluation
+    from mixmo_fast.runfolder.record import write_record
 
     console = make_console()
     options = EvaluateOptions(
@@ -95,7 +93,7 @@ def evaluate(
     for table in evaluation_tables(found, scaled=temperature_scaling or calibrate_on is not None):
         console.print(table)
     if json_file is not None:
-        write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
+        write_record(json_file, found.record(), indent=1)
     if save_predictions is not None:
         save(found, save_predictions)
     _record(record_evaluation, found, out, console)
@@ -112,19 +110,17 @@ def inspect(
     debug: DebugOption = False,
 ) -> None:
     """Show how the members share a trained network: filters, diversity, and what each more of them brings."""
-    import json
-
     from mixmo_fast.cli.evaluation_tables import inspection_tables
-    from mixmo_fast.files import write_text
     from mixmo_fast.run.inspect import inspect_run
     from mixmo_fast.run.page import record_inspection
+    from mixmo_fast.runfolder.record import write_record
 
     console = make_console()
     found = inspect_run(target, checkpoint, data, runs, device, console.print)
     for table in inspection_tables(found):
         console.print(table)
     if json_file is not None:
-        write_text(json_file, json.dumps(found.as_dict(), indent=1) + "\n")
+        write_record(json_file, found.record(), indent=1)
     _record(record_inspection, found, out, console)
 
 

@@ -266,6 +266,14 @@ class Config(_Section):
     seed: int = Field(default=1, ge=0, le=2**63 - 1)
     """Seed of everything random: initial weights, order, crops, flips, partners, masks."""
 
+    def held_out(self, images: int) -> int:
+        """How many of a training set's images are kept out of training."""
+        return int(images * self.data.holdout)
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Steps of an epoch of a training set, floor(N * b / B) of the N that are trained on; the rest is dropped."""
+        return (images - self.held_out(images)) * self.batch.repetitions // self.batch.rows
+
     @model_validator(mode="after")
     def _mixing_suits_members(self) -> "Config":
         members = self.network.members

@@ -30,15 +30,15 @@ def as_markdown(results: Results, command: str) -> str:
 
 def summary_of(results: Results) -> list[str]:
     """What the tables are of, and how much is still to come, in a few sentences."""
-    runs = results.runs
-    done = sum(run.status == "complete" for run in runs)
-    sentences = [f"{done} of {len(runs)} runs of {_counted(len(results.configurations))} are complete."]
+    runs, comparable = results.runs, results.comparable
+    sentences = [
+        f"{len(results.complete)} of {len(runs)} runs of {_counted(len(results.configurations))} are complete."
+    ]
     rest = [
         (status, sum(run.status == status for run in runs)) for status in ("running", "stopped", "waiting", "failed")
     ]
     if any(number for _, number in rest):
         sentences.append(f"Of the others {', '.join(f'{number} {status}' for status, number in rest if number)}.")
-    comparable = [one for one in results.configurations if one.difference is not None and one.is_faithful]
     if comparable:
         inside = sum(one.difference == 0 for one in comparable)
         above = sum(one.difference > 0 for one in comparable)
@@ -49,7 +49,7 @@ def summary_of(results: Results) -> list[str]:
         deviations = [(abs(one.difference), one.best_on_test.std) for one in comparable]
         within = sum(std is not None and gap <= std for gap, std in deviations)
         sentences.append(f"{within} differ by no more than the standard deviation of their seeds.")
-    scaled = sum(one.epochs < one.full_epochs for one in results.configurations)
+    scaled = sum(one.is_shortened for one in results.configurations)
     if scaled:
         sentences.append(
             f"{_counted(scaled)} with a shortened schedule, which the rows say: those numbers are no reproduction of "

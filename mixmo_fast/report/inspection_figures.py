@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.drawing import SMALL_PT, Plot, percent_axis
 from mixmo_fast.report.figures import member_label, member_line
-from mixmo_fast.report.saved import FilterActivity, MembersUsed
 from mixmo_fast.report.words import decimal, listing, percent, short
+from mixmo_fast.runfolder.evaluated import FilterActivity, MembersUsed
 
 _NAMED_LAYERS = 16  # more of them are counted instead
 _NUMBERED_SIZES = 4  # more numbers of members have only the first and the last written beside the line

@@ -14,8 +14,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.drawing import SMALL_PT, Plot, format_axis, is_dark, percent_axis
-from mixmo_fast.report.saved import Bin, ForeignSet, SavedRobustness, SavedSelective
 from mixmo_fast.report.words import class_name, decimal, listing, percent, short, whole
+from mixmo_fast.runfolder.evaluated import Bin, ForeignSet, SavedRobustness, Selective
 
 _MOST_COUNTS = 12  # classes up to which a confusion matrix has its counts written in
 _MOST_NAMES = 20  # and up to which classes are named at its sides
@@ -126,7 +126,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: tuple[str, ...]) 
     return Plot("Confusion matrix", finding, note, draw, width_in=5.6, height_in=4.8)
 
 
-def risk_coverage(selective: SavedSelective) -> Plot:
+def risk_coverage(selective: Selective) -> Plot:
     """The error among the most confident images (Geifman et al., arXiv 1805.08206)."""
 
     def draw(axes: Axes, theme: Theme) -> None:

@@ -20,6 +20,9 @@ from mixmo_fast.config.schema import NetworkConfig
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.networks.kinds import network_of_short_name
 from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.names import SUMMARY
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import RunSummary
 
 MEASURE = "python -m benchmarks.training --network wrn-28-10 --members 2 --json FILE.json"
 """The command that measures; its file is what `--measured` takes."""
@@ -73,15 +76,7 @@ class _Benchmark(BaseModel):
     contestants: dict[str, _Contestant]
 
 
-class _Summary(BaseModel):
-    """The part of a run's `summary.json` that is."""
-
-    epochs: int
-    rows_per_second: float = Field(gt=0, allow_inf_nan=False)
-    device: str
-
-
-_BENCHMARK, _SUMMARY = TypeAdapter(_Benchmark), TypeAdapter(_Summary)
+_BENCHMARK = TypeAdapter(_Benchmark)
 
 
 def read_speed(path: Path) -> Speed:
@@ -114,10 +109,10 @@ def speeds_of_runs(runs: Iterable[PlannedRun], out: Path) -> tuple[Speed, ...]:
     speeds = []
     for run in runs:
         try:
-            summary = _SUMMARY.validate_json((run.folder(out) / "summary.json").read_bytes())
-        except (OSError, ValidationError):
+            summary = read_record(run.folder(out) / SUMMARY, RunSummary)
+        except MixmoError:
             continue
-        if summary.epochs >= run.epochs:
+        if summary and (summary.epochs or 0) >= run.epochs and summary.device and (summary.rows_per_second or 0) > 0:
             where = f"runs in {out}, {summary.device}"
             speeds.append(Speed(run.config.network, run.size.macs, summary.rows_per_second, where))
     return tuple(speeds)

@@ -15,7 +15,8 @@ from mixmo_fast.cores import available_cores
 from mixmo_fast.reproduce.backlog import Backlog
 from mixmo_fast.reproduce.child import arguments_of
 from mixmo_fast.reproduce.jobs import Ended, Launch, Notify, Outcome, last_line, stopped_by_signals
-from mixmo_fast.reproduce.plan import LOG, PlannedRun
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.names import LOG
 
 _LOOK_EVERY = 0.1
 _GRACE = 10.0  # seconds for children to end by themselves

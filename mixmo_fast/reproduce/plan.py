@@ -26,12 +26,6 @@ from pipelines.datasets.catalog import dataset_info
 PLAN = "plan.json"
 """File of the plan in a reproduction's folder."""
 
-FAILED = "failed.txt"
-"""File in a run folder: one line, why the run ended in a way that trying again cannot mend."""
-
-LOG = "log.txt"
-"""File in a run folder: what its processes printed, one after the other."""
-
 _LARGEST_SEED = 2**63 - 1
 _MOST_SEEDS = 1000
 
@@ -116,10 +110,7 @@ class PlannedRun(BaseModel):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        batch, data = self.config.batch, self.config.data
-        images = dataset_info(data.dataset).train_images
-        # The last, incomplete step of an epoch is dropped.
-        return self.epochs * ((images - int(images * data.holdout)) * batch.repetitions // batch.rows)
+        return self.epochs * self.config.steps_per_epoch(dataset_info(self.dataset).train_images)
 
     @property
     def size(self) -> NetworkSize:

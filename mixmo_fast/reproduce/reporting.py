@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.report.compared import PAGE
 from mixmo_fast.report.comparison_text import summary_of
-from mixmo_fast.reproduce.found import FoundRun, find_runs, is_run_folder
+from mixmo_fast.reproduce.found import find_runs
 from mixmo_fast.reproduce.results import collect, write_results
 from mixmo_fast.reproduce.tables import results_tables
 from mixmo_fast.run.page import draw_run
+from mixmo_fast.runfolder.names import PAGE, has_ended, is_run_folder
 from pipelines.datasets.catalog import DATASETS
 
 
@@ -51,7 +51,7 @@ def write_comparison(options: ReportOptions, console: Console) -> Path:
         out = options.runs[0]
     if out is not None and is_run_folder(out):
         raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
-    drawn = [run for run in find_runs(options.runs) if is_single or (options.each and _has_ended(run))]
+    drawn = [run for run in find_runs(options.runs) if is_single or (options.each and has_ended(run.folder))]
     own = [draw_run(run.folder, run.config, DATASETS.get(run.config.data.dataset)) for run in drawn]
     results = collect(options.runs, out or options.runs[0])
     for table in results_tables(results):
@@ -65,10 +65,6 @@ def write_comparison(options: ReportOptions, console: Console) -> Path:
     _say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
     _say(console, f"All of it on one page: {out / PAGE}")
     return out / PAGE
-
-
-def _has_ended(run: FoundRun) -> bool:
-    return (run.folder / "summary.json").is_file()
 
 
 def _command(options: ReportOptions) -> str:

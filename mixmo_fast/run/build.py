@@ -118,11 +118,6 @@ def make_step_options(
     return choose_options(config.step, device, macs * rows, ranks.count)
 
 
-def held_out_count(config: Config, dataset: Dataset | DatasetInfo) -> int:
-    """How many training images the run keeps out of training."""
-    return int(dataset.train_images * config.data.holdout)
-
-
 def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:
     """What the plans are drawn from.
 
@@ -134,7 +129,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
         raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
     kind = KINDS[config.network.kind]
-    held_out = held_out_count(config, dataset)
+    held_out = config.held_out(dataset.train_images)
     images = dataset.train_images - held_out
     if images * batch.repetitions < batch.rows:
         raise ConfigError(
@@ -211,7 +206,7 @@ def make_held_out_batches(
     Raises:
         ConfigError: When there are none.
     """
-    count = held_out_count(config, dataset)
+    count = config.held_out(dataset.train_images)
     if not count:
         raise ConfigError(
             "no training image was held out of this run's training; train one with --set data.holdout=0.1 for that"

@@ -12,14 +12,15 @@ import numpy as np
 from torch import Tensor
 
 from mixmo_fast.errors import ConfigError, MixmoError
-from mixmo_fast.evaluation.diagnostics import Bin, bins_as_dicts, confusion, reliability
+from mixmo_fast.evaluation.diagnostics import confusion, reliability
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
-from mixmo_fast.evaluation.ood import OutOfDistribution, detect
+from mixmo_fast.evaluation.ood import detect
 from mixmo_fast.evaluation.robustness import Robustness, evaluate_robustness, mean_corruption_error, read_robustness
-from mixmo_fast.evaluation.selective import Selective, select
+from mixmo_fast.evaluation.selective import select
 from mixmo_fast.evaluation.temperature import TemperatureScaling, fit_temperature, scale_two_fold, scale_with
 from mixmo_fast.run.shifted import Corrupted, corrupted_images, other_images
 from mixmo_fast.run.trained import Trained, open_trained
+from mixmo_fast.runfolder.evaluated import Bin, ForeignSet, Reliability, SavedEvaluation, Selective
 
 ENSEMBLES = ("logits", "probabilities")
 CALIBRATE_ON = ("test-halves", "train-holdout")
@@ -101,27 +102,27 @@ class Evaluation:
     confusion: Tensor
     selective: Selective
     robustness: Robustness | None = None
-    ood: tuple[OutOfDistribution, ...] = ()
+    ood: tuple[ForeignSet, ...] = ()
 
-    def as_dict(self) -> dict:
-        """JSON-ready."""
-        return {
-            "dataset": self.trained.dataset.name,
-            "split": "test",
-            "images": len(self.labels),
-            "checkpoint": str(self.trained.checkpoint),
-            "epoch": self.trained.epoch,
-            "precision": self.trained.precision.name,
-            "ensemble": self.ensemble,
-            **self.scores.as_dict(),
-            "temperature_scaling": self.scaling.as_dict(),
-            "classes": list(self.trained.dataset.class_names),
-            "reliability": {"before": bins_as_dicts(self.before), "after": bins_as_dicts(self.after)},
-            "confusion": self.confusion.tolist(),
-            "selective": self.selective.as_dict(),
-            "robustness": self.robustness.as_dict() if self.robustness else None,
-            "ood": [found.as_dict() for found in self.ood],
-        }
+    def record(self) -> SavedEvaluation:
+        """What a file keeps of it."""
+        return SavedEvaluation(
+            dataset=self.trained.dataset.name,
+            split="test",
+            images=len(self.labels),
+            checkpoint=str(self.trained.checkpoint),
+            epoch=self.trained.epoch,
+            precision=self.trained.precision.name,
+            ensemble=self.ensemble,
+            **dict(self.scores),
+            temperature_scaling=self.scaling.record(),
+            classes=self.trained.dataset.class_names,
+            reliability=Reliability(before=self.before, after=self.after),
+            confusion=self.confusion.tolist(),
+            selective=self.selective,
+            robustness=self.robustness,
+            ood=self.ood,
+        )
 
 
 def evaluate_run(
@@ -167,7 +168,7 @@ def evaluate_run(
         found = _robustness(trained, options, corrupted, progress)
         if against:
             mce = mean_corruption_error(found, against)
-            found = replace(found, mce=mce, mce_against=str(options.mce_against))
+            found = found.model_copy(update={"mce": mce, "mce_against": str(options.mce_against)})
         evaluation = replace(evaluation, robustness=found)
     return evaluation
 

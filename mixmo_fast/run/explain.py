@@ -50,14 +50,6 @@ class DataFacts:
     crop_padding: int
     flip: bool
 
-    def trained_images(self, config: Config) -> int:
-        """N: the training images that are not held out."""
-        return self.train_images - int(self.train_images * config.data.holdout)
-
-    def steps(self, config: Config) -> int:
-        """Steps of an epoch, floor(N * b / B)."""
-        return self.trained_images(config) * config.batch.repetitions // config.batch.rows
-
 
 @dataclass(frozen=True)
 class Passage:
@@ -82,7 +74,8 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
     Raises:
         ValueError: The training images do not fill one step.
     """
-    images, steps = facts.trained_images(config), facts.steps(config)
+    steps = config.steps_per_epoch(facts.train_images)
+    images = facts.train_images - config.held_out(facts.train_images)
     if steps < 1:
         raise ValueError(f"{images} images do not fill one step of {config.batch.rows} rows")
     kind = KINDS[config.network.kind]
@@ -111,8 +104,8 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
 def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
     network, members = config.network, config.network.members
     yield f"{facts.title}: images of {facts.height}x{facts.width} pixels in {facts.classes} classes."
-    images = facts.trained_images(config)
-    held_out = facts.train_images - images
+    held_out = config.held_out(facts.train_images)
+    images = facts.train_images - held_out
     if held_out:
         yield (
             f"{held_out:,} of its {facts.train_images:,} training images are held out (data.holdout "
@@ -135,7 +128,8 @@ def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
 
 def _epoch_and_step(config: Config, facts: DataFacts) -> Iterator[str]:
     rows, b, members = config.batch.rows, config.batch.repetitions, config.network.members
-    images, steps, epochs = facts.trained_images(config), facts.steps(config), config.schedule.epochs
+    images = facts.train_images - config.held_out(facts.train_images)
+    steps, epochs = config.steps_per_epoch(facts.train_images), config.schedule.epochs
     if b == 1:
         yield (
             f"An epoch is a new random order of the N = {images:,} images, cut into steps of B = {rows:,} rows, an "

@@ -3,7 +3,6 @@
 A new run begins with fresh weights, or with those of another checkpoint; a finished one may be made longer.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
@@ -21,9 +20,14 @@ from mixmo_fast.files import write_text
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.preview import draw_step
-from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_network
+from mixmo_fast.runfolder import names
+from mixmo_fast.runfolder.history import from_json
+from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.runfolder.names import CheckpointPaths, has_ended, remove_run
+from mixmo_fast.runfolder.record import read_record, write_record
+from mixmo_fast.runfolder.records import Environment, RunSummary
+from mixmo_fast.training.checkpoint import Checkpoint, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
-from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
@@ -32,11 +36,6 @@ from mixmo_fast.training.runlog import RunLog, environment
 from mixmo_fast.training.start import Start, load_start, momentum_of, read_start, recorded_start, require_start
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from mixmo_fast.training.summary import final_metrics, summarise
-
-_LEFT_BY_A_RUN = (
-    *("checkpoints/*.pt", "tensorboard/events.*", "metrics.*", "*.png"),
-    *("summary.json", "evaluation.json", "inspection.json", "report.html"),
-)
 
 
 @dataclass(frozen=True)
@@ -141,12 +140,12 @@ def _train(
         start = _start(options, config, folder)
         started_from = start.record() if start else None
     done = checkpoint.epoch if checkpoint else 0
-    complete = done >= config.schedule.epochs and (folder / "summary.json").is_file()
-    if not ranks.agree((done, complete, (started_from or {}).get("sha256"))):
+    complete = done >= config.schedule.epochs and has_ended(folder)
+    if not ranks.agree((done, complete, started_from and started_from.sha256)):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
     if complete:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
-        _say(console, _in_a_sentence(json.loads((folder / "summary.json").read_text()), folder))
+        _say(console, _in_a_sentence(read_record(folder / names.SUMMARY, RunSummary), folder))
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
@@ -166,16 +165,16 @@ def _train(
         if checkpoint:
             step.resume(checkpoint.optimizer, checkpoint.scaler)
         step.begin_with(momentum)
-        where = environment(device)
+        machine = environment(device)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         members = "one member" if config.network.members == 1 else f"{config.network.members} members"
         _say(
             console,
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
-            f"{config.batch.rows} rows an epoch, {where['device']}, {_in_words(how, ranks)}",
+            f"{config.batch.rows} rows an epoch, {machine['device']}, {_in_words(how, ranks)}",
         )
         if checkpoint and started_from:
-            loaded.append(f"its first epoch began with {started_from.get('path')}")
+            loaded.append(f"its first epoch began with {started_from.path}")
         for line in loaded:
             _say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1
@@ -188,32 +187,32 @@ def _train(
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         _prepare(folder, options.from_scratch)
-        write_text(folder / "config.yaml", to_yaml(config))
-        where |= {"command": sys.argv, "ranks": ranks.count, "step": asdict(how)}
-        where |= {"init": started_from} if started_from else {}
-        write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
+        write_text(folder / names.CONFIG, to_yaml(config))
+        recorded = Environment(**machine, command=sys.argv, ranks=ranks.count, step=asdict(how))
+        if started_from:
+            recorded = recorded.model_copy(update={"init": started_from})
+        write_record(folder / names.ENVIRONMENT, recorded, indent=1)
         if not checkpoint:
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-            draw_step(name, config, dataset, batches, folder / "first_batch.png")
-        log = cleanup.enter_context(RunLog(folder, json.loads(checkpoint.history) if checkpoint else []))
+            draw_step(name, config, dataset, batches, folder / names.FIRST_BATCH)
+        log = cleanup.enter_context(RunLog(folder, from_json(checkpoint.history) if checkpoint else []))
         if not checkpoint:
-            log.picture("first_batch", folder / "first_batch.png")
+            log.picture("first_batch", folder / names.FIRST_BATCH)
         train(config, step, batches, test, log, folder, progress, first_epoch)
-        summary = summarise(name, config, log.history, where["device"], options.pipeline, how.precision.name)
+        summary = summarise(name, config, log.history, recorded.device, options.pipeline, how.precision.name)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
-        plot_learning_curves(log.history, name, folder / "learning_curves.png")
-        write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
+        write_record(folder / names.SUMMARY, summary, indent=1)
         _say(console, _in_a_sentence(summary, folder))
 
 
 def _report(options: TrainOptions, folder: Path, console: Console) -> None:
     """Evaluates the last epoch and draws what there is to see, unless that was done before."""
-    from mixmo_fast.report.compared import PAGE
     from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
     from mixmo_fast.run.page import record_evaluation
 
-    page = folder / PAGE
-    if page.is_file() and page.stat().st_mtime_ns > (folder / "summary.json").stat().st_mtime_ns:
+    page = folder / names.PAGE
+    if page.is_file() and page.stat().st_mtime_ns > (folder / names.SUMMARY).stat().st_mtime_ns:
         return
     how = EvaluateOptions(folder, "last", options.data, device=options.device)
     record_evaluation(evaluate_run(how, lambda line: _say(console, line)), folder)
@@ -268,21 +267,19 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
     """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
+        (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
         if from_scratch:
-            for pattern in _LEFT_BY_A_RUN:
-                for path in folder.glob(pattern):
-                    path.unlink()
+            remove_run(folder)
     except OSError as error:
         raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
 
 
-def _in_a_sentence(summary: dict, folder: Path) -> str:
-    last, best = summary["last"], summary["best_on_test"]
+def _in_a_sentence(summary: RunSummary, folder: Path) -> str:
+    last, best = summary.last, summary.best_on_test
     return (
-        f"test top-1 {100 * last['top1']:.2f} % after the last epoch ({100 * best['top1']:.2f} % after epoch "
-        f"{best['epoch']}, the best on test), NLL {last['nll']:.3f}, ECE {last['ece']:.3f}; trained in "
-        f"{duration(summary['train_seconds'])} at {summary['rows_per_second']:,.0f} rows/s. Everything is in {folder}"
+        f"test top-1 {100 * last.top1:.2f} % after the last epoch ({100 * best.top1:.2f} % after epoch {best.epoch}, "
+        f"the best on test), NLL {last.nll:.3f}, ECE {last.ece:.3f}; trained in {duration(summary.train_seconds)} at "
+        f"{summary.rows_per_second:,.0f} rows/s. Everything is in {folder}"
     )
 
 

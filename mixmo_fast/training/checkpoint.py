@@ -44,31 +44,6 @@ class Checkpoint:
     history: str
 
 
-@dataclass(frozen=True)
-class CheckpointPaths:
-    """Where a run folder keeps its checkpoints."""
-
-    folder: Path
-
-    @property
-    def last(self) -> Path:
-        """Of the latest epoch."""
-        return self.folder / "checkpoints" / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """Of the epoch with the best test top-1 so far."""
-        return self.folder / "checkpoints" / "best.pt"
-
-    def epoch(self, epoch: int) -> Path:
-        """Of one of the epochs that are kept."""
-        return self.folder / "checkpoints" / f"epoch_{epoch:04d}.pt"
-
-    def all(self) -> list[Path]:
-        """All that are there, by name."""
-        return sorted((self.folder / "checkpoints").glob("[!.]*.pt"))
-
-
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
     """Writes a checkpoint under `path`, and the same file under each alias.
 

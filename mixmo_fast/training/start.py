@@ -9,16 +9,18 @@ Shapes: K classes, F features.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mixmo_fast.errors import CheckpointError
+from mixmo_fast.errors import CheckpointError, MixmoError
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.runfolder.names import ENVIRONMENT
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import Environment, StartedFrom
 from mixmo_fast.training.checkpoint import as_checkpoint, load_network, read_plain
 from mixmo_fast.training.reference_checkpoint import STATE, as_reference_checkpoint, by_our_names
 
@@ -46,9 +48,9 @@ class Start:
     optimizer: object
     with_momentum: bool
 
-    def record(self) -> dict[str, object]:
-        """What the run folder keeps of it, JSON-ready."""
-        return {"path": str(self.path.resolve()), "sha256": self.sha256, "optimizer": self.with_momentum}
+    def record(self) -> StartedFrom:
+        """What the run folder keeps of it."""
+        return StartedFrom(path=str(self.path.resolve()), sha256=self.sha256, optimizer=self.with_momentum)
 
 
 def read_start(path: Path, with_momentum: bool) -> Start:
@@ -158,17 +160,16 @@ def momentum_of(start: Start, network: MixMo, anew: Sequence[str]) -> dict[str, 
     return momentum
 
 
-def recorded_start(folder: Path) -> dict[str, object] | None:
+def recorded_start(folder: Path) -> StartedFrom | None:
     """The `Start.record` that a run folder keeps; None where its run began with fresh weights, or says nothing."""
     try:
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        environment = read_record(folder / ENVIRONMENT, Environment)
+    except MixmoError:
         return None
-    record = environment.get("init") if isinstance(environment, dict) else None
-    return record if isinstance(record, dict) else None
+    return environment.init if environment else None
 
 
-def require_start(record: Mapping[str, object] | None, path: Path, with_momentum: bool, folder: Path) -> None:
+def require_start(record: StartedFrom | None, path: Path, with_momentum: bool, folder: Path) -> None:
     """Makes sure that the run in a folder is the one that began with a file, so that going on is what is asked for.
 
     A file that is gone by now is known by its path.
@@ -179,13 +180,13 @@ def require_start(record: Mapping[str, object] | None, path: Path, with_momentum
     rather = "use another --runs, or --from-scratch to start it again"
     if record is None:
         raise CheckpointError(f"{folder} holds a run that did not start from {path}; {rather}")
-    same_file = record.get("path") == str(path.resolve())
+    same_file = record.path == str(path.resolve())
     if path.is_file():
-        if _sha256(path) != record.get("sha256"):
-            other = f"an earlier content of {path}" if same_file else str(record.get("path"))
+        if _sha256(path) != record.sha256:
+            other = f"an earlier content of {path}" if same_file else record.path
             raise CheckpointError(f"{folder} holds a run that started from {other}, not from {path}; {rather}")
     elif not same_file:
         raise CheckpointError(f"{path}: no such checkpoint, and {folder} holds a run that started from another file")
-    if record.get("optimizer") != with_momentum:
-        had, now = ("with", "without") if record.get("optimizer") else ("without", "with")
+    if record.optimizer != with_momentum:
+        had, now = ("with", "without") if record.optimizer else ("without", "with")
         raise CheckpointError(f"{folder} holds a run that started {had} --init-optimizer, now {now} it; {rather}")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix
 from test_metrics import golden_cases, golden_set
 
-from mixmo_fast.evaluation.diagnostics import bins_as_dicts, confusion, reliability
+from mixmo_fast.evaluation.diagnostics import confusion, reliability
 from mixmo_fast.evaluation.metrics import ensemble_logits, evaluate_logits
 
 
@@ -61,7 +61,7 @@ def test_bins_counted_by_hand():
 
 
 def test_bins_are_json_ready():
-    bins = bins_as_dicts(reliability(torch.tensor([[9.0, 0.0]]), torch.tensor([0])))
+    bins = [one.as_dict() for one in reliability(torch.tensor([[9.0, 0.0]]), torch.tensor([0]))]
     assert json.loads(json.dumps(bins, allow_nan=False)) == bins
     assert len(bins) == 15
     assert bins[0] == {"low": 0, "high": pytest.approx(1 / 15), "count": 0, "confidence": None, "accuracy": None}

@@ -157,7 +157,7 @@ def test_a_temperature_of_one_changes_nothing():
 def test_what_a_scaling_says_is_json_ready():
     logits, labels = random_set(50, 9)
     scaling = scale_two_fold(logits, labels)
-    as_json = json.loads(json.dumps(scaling.as_dict(), allow_nan=False))
+    as_json = json.loads(json.dumps(scaling.record().as_dict(), allow_nan=False))
     assert as_json == {
         "calibrated_on": "test-halves",
         "temperatures": list(scaling.temperatures),

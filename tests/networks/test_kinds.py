@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
+from mixmo_fast.config.paper import RECIPES
 from mixmo_fast.networks.kinds import KINDS, KindName, network_of_run_name, network_of_short_name
 
 
@@ -41,6 +42,11 @@ def test_a_state_dict_tells_its_kind(name):
 def test_a_depth_that_a_kind_does_not_have_is_not_built(name):
     with pytest.raises(ValueError, match="depth"):
         KINDS[name].build(KINDS[name].depths[0] + 1, 1, 1, 10)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_published_rows_are_those_of_the_papers_recipe(name):
+    assert KINDS[name].published_rows == RECIPES[KINDS[name].published_dataset].rows
 
 
 def test_depths_are_told_as_a_rule_or_as_the_only_one():

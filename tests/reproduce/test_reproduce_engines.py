@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import ROOT, repeatable
+from lab import ROOT, read_history, repeatable
 from rich.console import Console
 from runs_lab import TINY, gone, planned, undisturbed
 
@@ -22,9 +22,9 @@ from mixmo_fast.errors import DeviceError, MixmoError
 from mixmo_fast.reproduce import backlog, cluster, jobs, local
 from mixmo_fast.reproduce.command import ReproduceOptions, reproduce
 from mixmo_fast.reproduce.jobs import Launch, Outcome, is_complete
-from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun, plan_reproduction, read_plan
-from mixmo_fast.training.lock import hold
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.reproduce.plan import PlannedRun, plan_reproduction, read_plan
+from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.runfolder.names import FAILED, LOG
 
 PRETENDER = """
 import json, os, signal, sys, time

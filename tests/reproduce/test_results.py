@@ -6,6 +6,8 @@ import math
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from mixmo_fast.report.comparison_text import as_markdown
 from mixmo_fast.reproduce.found import find_runs
 from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
 from mixmo_fast.reproduce.results import collect, difference, statistic, write_results
+from mixmo_fast.runfolder.history import read_history
 from mixmo_fast.training.summary import summarise
 
 VANILLA = "exp_cifar100_wrn2810_1net_standard_bar1"
@@ -54,7 +57,7 @@ def console() -> tuple[Console, io.StringIO]:
 @pytest.fixture
 def fast_page(monkeypatch):
     """A page whose figures take no time to draw."""
-    monkeypatch.setattr("mixmo_fast.report.run_sections.as_svg", lambda plot, theme: "<svg/>")
+    monkeypatch.setattr("mixmo_fast.report.page.as_svg", lambda plot, theme: "<svg/>")
 
 
 def only(results: Results):
@@ -162,10 +165,10 @@ def test_best_on_test_does_not_depend_on_where_it_is_read(tmp_path):
     rows = [row_of(1, 0.5), row_of(2, 0.7), row_of(3, 0.7), row_of(4, 0.6)]
     begin(tmp_path / "a" / VANILLA, config, rows)
     (seed,) = only(collect([tmp_path], tmp_path)).seeds
-    summary = summarise(VANILLA, config, rows, GPU, "resident", "bf16")
-    assert (seed.best_on_test, seed.best_epoch) == (summary["best_on_test"]["top1"], summary["best_on_test"]["epoch"])
+    summary = summarise(VANILLA, config, read_history(tmp_path / "a" / VANILLA), GPU, "resident", "bf16")
+    assert (seed.best_on_test, seed.best_epoch) == (summary.best_on_test.top1, summary.best_on_test.epoch)
     assert seed.best_epoch == 3  # the latest of equals
-    assert seed.last == summary["last"]["top1"] and seed.train_seconds == summary["train_seconds"]
+    assert seed.last == summary.last.top1 and seed.train_seconds == summary.train_seconds
 
 
 # Tables
@@ -407,6 +410,21 @@ def test_each_writes_the_pages_of_runs_that_have_ended(trained, tmp_path, consol
     write_comparison(ReportOptions((tmp_path,), each=True), console[0])
     assert (tmp_path / "a" / "report.html").is_file() and not (tmp_path / "b" / "report.html").exists()
     assert f"mixmo-fast report {tmp_path} --each" in (tmp_path / "results.md").read_text()
+
+
+def test_a_report_is_written_without_torch(trained, tmp_path):
+    run = shutil.copytree(trained.run, tmp_path / "tiny")
+    plan = reproduction(tmp_path / "many", seeds=(1,))
+    finish_planned(tmp_path / "many", plan.runs[0], 0.9)
+    code = (
+        "import atexit, sys; from mixmo_fast.cli.app import main; "
+        "atexit.register(lambda: print(*sorted({'torch', 'jinja2'} & set(sys.modules)))); main()"
+    )
+    for folder in (run, tmp_path / "many"):
+        command = [sys.executable, "-c", code, "report", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+        assert done.stdout.splitlines()[-1] == "jinja2"  # by which the page was written
+        assert (folder / "report.html").is_file()
 
 
 def test_what_cannot_be_reported_is_one_line(trained, tmp_path, console):

@@ -15,7 +15,7 @@ from mixmo_fast.reproduce.run_state import RunState, read_state, sum_of_seconds_
 from mixmo_fast.reproduce.status import StatusOptions, show_status
 from mixmo_fast.reproduce.tables import states_table, totals_line
 from mixmo_fast.reproduce.watch import States, Watch
-from mixmo_fast.training.lock import hold
+from mixmo_fast.runfolder.lock import hold
 
 
 @pytest.fixture

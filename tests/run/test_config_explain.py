@@ -116,7 +116,7 @@ def configs(draw) -> Config:
             "beta": draw(st.sampled_from([1.0, 0.5, 0.0])),
         }
     config = check_config(tree, "test")
-    assume(facts_of(config.data.dataset).steps(config) >= 1)
+    assume(config.steps_per_epoch(DATASETS[config.data.dataset].train_images) >= 1)
     return config
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from fashion import needs_fashion_mnist
-from lab import CONFIG, Lab
+from lab import CONFIG, Lab, read_history
 from originals import IDX_NAMES, idx_bytes
 
 from benchmarks.parity import write_cifar10
@@ -17,7 +17,6 @@ from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run, save_predicti
 from mixmo_fast.run.page import record_evaluation
 from mixmo_fast.run.shifted import resize
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mixmo_fast.training.runlog import read_history
 from pipelines.datasets.catalog import dataset_info
 from pipelines.datasets.cifar_c import CORRUPTIONS
 from pipelines.datasets.convert import convert
@@ -70,9 +69,9 @@ def test_temperature_scaling_is_part_of_every_evaluation(trained):
     assert len(found.scaling.temperatures) == 2
     assert found.scaling.scores.nll < found.scores.nll
     assert found.scaling.scores.top1 == found.scores.top1
-    before, after = found.as_dict()["reliability"].values()
+    before, after = found.record().as_dict()["reliability"].values()
     assert sum(one["count"] for one in before) == sum(one["count"] for one in after) == 359
-    assert np.trace(found.as_dict()["confusion"]) == round(359 * found.scores.top1)
+    assert np.trace(found.record().confusion) == round(359 * found.scores.top1)
 
 
 def test_a_temperature_from_held_out_training_images_needs_a_run_that_held_some_out(trained, lab):
@@ -103,7 +102,7 @@ def test_mean_corruption_error_against_a_run_is_one_for_itself(trained, tmp_path
     first = trained.evaluate(robustness="synthetic")
     record = tmp_path / "other"
     record.mkdir()
-    (record / "evaluation.json").write_text(json.dumps(first.as_dict()))
+    (record / "evaluation.json").write_text(json.dumps(first.record().as_dict()))
     found = trained.evaluate(robustness="synthetic", mce_against=record)
     assert found.robustness.mce == pytest.approx(1)
     assert found.robustness.mce_against == str(record)

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 import torch
-from lab import CONFIG, ROOT, Lab, assert_same_tensors
+from lab import CONFIG, ROOT, Lab, assert_same_tensors, read_history
 from rich.console import Console
 
 from mixmo_fast.errors import DivergedError, MixmoError
@@ -15,7 +15,6 @@ from mixmo_fast.files import write_text
 from mixmo_fast.run.train import TrainOptions, train_run
 from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import load_checkpoint
-from mixmo_fast.training.runlog import read_history
 
 
 def test_the_run_folder_holds_everything(trained):

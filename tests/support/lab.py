@@ -1,6 +1,7 @@
 """A folder in which tests train the smallest network on the digits, and how to compare what came out."""
 
 import io
+import json
 from pathlib import Path
 
 import torch
@@ -71,6 +72,11 @@ def assert_same_tensors(first: object, second: object) -> None:
             assert_same_tensors(*pair)
     else:
         assert first == second
+
+
+def read_history(run: Path) -> list[dict]:
+    """The rows of `metrics.jsonl` as they are in the file, oldest first."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def repeatable(history: list[dict]) -> list[dict]:

@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 
 import torch
-from lab import repeatable
+from lab import read_history, repeatable
 from rich.console import Console
 
 from mixmo_fast.reproduce.jobs import Launch
 from mixmo_fast.reproduce.plan import PlannedRun, plan_reproduction, write_plan
 from mixmo_fast.run.train import TrainOptions, train_run
-from mixmo_fast.training.runlog import read_history
 
 TINY = """
 data: {dataset: digits, holdout: 0.8}

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from lab import CONFIG, ROOT, Lab, drift, fresh_network
+from lab import CONFIG, ROOT, Lab, drift, fresh_network, read_history
 from torch import nn
 
 from mixmo_fast.config.load import parse_config
@@ -25,7 +25,6 @@ from mixmo_fast.run import train as train_command
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.distributed import Ranks, SynchronisedBatchNorm, ranks_of_environment
 from mixmo_fast.training.precision import Precision
-from mixmo_fast.training.runlog import read_history
 from pipelines.datasets.catalog import dataset_info
 from pipelines.datasets.store import open_dataset
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lab import CONFIG, Lab, assert_same_tensors, drift, fresh_network
+from lab import CONFIG, Lab, assert_same_tensors, drift, fresh_network, read_history
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import StepConfig
@@ -20,7 +20,6 @@ from mixmo_fast.training import options, precision, progress
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.options import choose_options
 from mixmo_fast.training.precision import Precision, choose_precision
-from mixmo_fast.training.runlog import read_history
 from mixmo_fast.training.schedule import base_rate
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from pipelines.datasets.catalog import dataset_info
