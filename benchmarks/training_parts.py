@@ -22,7 +22,7 @@ from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run.build import make_recipe
 from mixmo_fast.training.options import StepOptions
 from pipelines.assembly.assemble import normalisation_table
@@ -150,7 +150,7 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
     shapes = {"members": settings.members, "stem_width": kind.stem_width, "stem_stride": stride}
     numbers: Numbers = {}
     for stem in ("separate", "grouped"):
-        network = MultiMemberNetwork(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
+        network = MixMo(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
         network.stem = stem
         if how.channels_last:
             network = network.to(memory_format=torch.channels_last)

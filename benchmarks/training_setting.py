@@ -13,7 +13,7 @@ from mixmo_fast.config.load import check_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.networks.kinds import KINDS, network_of_short_name
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.training.options import StepOptions, can_compile, choose_options
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
@@ -74,7 +74,7 @@ class Setting:
     compiles: bool
     chosen: list[Opponent]
     same_as: dict[str, str]
-    shapes: MultiMemberNetwork
+    shapes: MixMo
 
 
 def make_setting(options: TrainingBenchmark) -> Setting:

@@ -41,6 +41,10 @@ MAY_IMPORT = {
         *("mixmo_fast.config", "mixmo_fast.networks", "mixmo_fast.training", "mixmo_fast.report", "mixmo_fast.run"),
         "pipelines.datasets",
     ),
+    "mixmo_fast.api": (
+        *("mixmo_fast.config", "mixmo_fast.mixing", "mixmo_fast.networks", "mixmo_fast.evaluation", "pipelines"),
+        *("mixmo_fast.training", "mixmo_fast.run"),
+    ),
     "benchmarks": ("mixmo_fast", "pipelines"),
     "mixmo_fast.cli": ("mixmo_fast", "pipelines", "benchmarks"),
     "mixmo_fast.__main__": ("mixmo_fast.cli",),
@@ -80,6 +84,8 @@ def of_the_project(names: set[str]) -> set[str]:
 def test_no_room_imports_one_that_it_may_not_know():
     for path in files():
         module = module_of(path)
+        if module == "mixmo_fast":  # the door, which opens each room when it is asked for
+            continue
         room = room_of(module)
         allowed = (*GROUND, *((room, *MAY_IMPORT[room]) if room else ()))
         for name in of_the_project(imports(path)) - {"mixmo_fast", "pipelines"}:

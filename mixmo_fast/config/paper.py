@@ -11,6 +11,7 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mixmo_fast.config.load import check_config, yaml_line
 from mixmo_fast.config.schema import Config
@@ -34,7 +35,7 @@ class Recipe:
 
 
 # CIFAR's weight decay is the authors' extra loss term, 3e-4 times the sum of squares, as SGD's coupled decay.
-_CIFAR = {"rows": 64, "lr": 0.05, "warmup_steps": 782, "weight_decay": 6e-4, "epochs": 300}
+_CIFAR: dict[str, Any] = {"rows": 64, "lr": 0.05, "warmup_steps": 782, "weight_decay": 6e-4, "epochs": 300}
 RECIPES = {
     "cifar10": Recipe("CIFAR-10", "cifar10", **_CIFAR, milestones=(101, 201, 226)),
     "cifar100": Recipe("CIFAR-100", "cifar100", **_CIFAR, milestones=(101, 201, 226)),
@@ -158,13 +159,13 @@ def paper_config(name: str) -> Config:
     return check_config(tree, name)
 
 
-def _mixing(part: dict[str, str | None]) -> dict[str, object] | None:
+def _mixing(part: dict[str, Any]) -> dict[str, object] | None:
     """The mixing section for the parts of a name."""
     if part["mixing"] == "1net":
         return None
     if part["mixing"] == "mimo":
         return {"method": "linear", "alpha": 0.0, "weight_root": 1.0}
-    method = {"method": "linear"}
+    method: dict[str, object] = {"method": "linear"}
     if part["tenths"] is not None:
         method = {"method": {"cut": "patch", "cow": "cow"}[part["mask"]], "prob": int(part["tenths"]) / 10}
     numbers = {"alpha": part["alpha"], "weight_root": part["root"]}
@@ -188,7 +189,7 @@ def render_paper_yaml(name: str, folder: str | None = None) -> str:
     config = paper_config(name)
     top1 = PUBLISHED_TOP1.get(name)
     published = "Published top-1: " + "-".join(f"{x:.2f}" for x in top1) + " %." if top1 else "No published top-1."
-    always = {
+    always: dict[str, Any] = {
         "data": {"dataset", "augmentation"} if config.data.augmentation != "standard" else {"dataset"},
         "network": True,
         "batch": {"rows", "repetitions"},

@@ -9,7 +9,7 @@ the data layer, not here.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -198,7 +198,7 @@ class ScheduleConfig(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _milestones_in_order(cls, values: object) -> object:
+    def _milestones_in_order(cls, values: Any) -> Any:
         milestones = values.get("milestones") if isinstance(values, dict) else None
         if isinstance(milestones, dict) and all(type(epoch) is int for epoch in milestones):
             return {**values, "milestones": dict(sorted(milestones.items()))}

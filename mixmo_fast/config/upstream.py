@@ -78,7 +78,8 @@ def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
         tree["mixing"] = _method(mixmo.mix_method) | {"alpha": max(mixmo.alpha, 0.0), "weight_root": mixmo.weight_root}
     if msda is not None:
         method = msda.mix_method.sole
-        tree["msda"] = {"method": IMAGE_ALIASES.get(method, method), "prob": msda.prob, "beta": max(msda.beta, 0.0)}
+        ours = method and IMAGE_ALIASES.get(method, method)
+        tree["msda"] = {"method": ours, "prob": msda.prob, "beta": max(msda.beta, 0.0)}
     tree["batch"] = {"rows": training.batch_size, "repetitions": sampler.batch_repetitions}
     if sampler.proba_input_repetition:
         tree["batch"]["input_repetition"] = sampler.proba_input_repetition
@@ -107,7 +108,7 @@ def _method(method: MixMethod) -> dict[str, object]:
     name = method.sole or method.method_name
     ours = FEATURE_ALIASES.get(name, name)
     if method.sole is None:
-        replacement = FEATURE_ALIASES.get(method.replacement_method_name, method.replacement_method_name)
+        replacement = FEATURE_ALIASES.get(method.replacement_method_name or "", method.replacement_method_name)
         other = {"replacement": replacement} if replacement != "linear" else {}
         return {"method": ours, "prob": method.prob, **other, "decay_from": _DECAY_FROM}
     # With nothing to fall back on there is nothing to decay to; linear mixing falls back on itself.

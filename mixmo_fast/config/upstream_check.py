@@ -8,7 +8,7 @@ no arrays here.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -72,7 +72,7 @@ def _ignored(tree: Mapping[str, object]) -> dict[tuple[str, ...], str]:
     """Path of each section that their program ignores -> why. Its known keys may hold anything, null for example."""
     mixmo, msda = _value_at(tree, _MIXMO), _value_at(tree, _MSDA)
     members = tree.get("num_members")
-    ignored = {}
+    ignored: dict[tuple[str, ...], str] = {}
     if isinstance(mixmo, dict) and (members is None or members == 1):
         ignored[_MIXMO] = "there is one member"
     if isinstance(msda, dict) and msda.get("mix_method", msda) is None:
@@ -80,14 +80,14 @@ def _ignored(tree: Mapping[str, object]) -> dict[tuple[str, ...], str]:
     return ignored
 
 
-def _value_at(tree: object, path: Sequence[str]) -> object:
+def _value_at(tree: Any, path: Sequence[str]) -> Any:
     """The value at a path of keys, None where there is nothing."""
     for key in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 
-def _without(tree: Mapping[str, object], path: Sequence[str]) -> dict[str, object]:
+def _without(tree: Mapping[str, Any], path: Sequence[str]) -> dict[str, object]:
     """A copy with nothing at a path of keys that exists."""
     first, *rest = path
     return {**tree, first: _without(tree[first], rest) if rest else None}
@@ -95,7 +95,7 @@ def _without(tree: Mapping[str, object], path: Sequence[str]) -> dict[str, objec
 
 def _unknown_keys(section: Mapping, path: tuple[str, ...]) -> Iterator[tuple[str | int, ...]]:
     """Paths of keys in a section that the form does not have, whatever is in them."""
-    known = _model_in(_field_at(path).annotation).model_fields
+    known = _fields_at(path)
     for key, value in section.items():
         if key not in known:
             yield (*path, key)
@@ -194,7 +194,7 @@ def _tell(problem: Mapping) -> str:
 
 def _nearest(loc: Sequence[str | int]) -> str:
     """A hint for an unknown key: the nearest known one beside it, the same one elsewhere, or those beside it."""
-    beside = _model_in(_field_at(loc[:-1]).annotation).model_fields
+    beside = _fields_at(loc[:-1])
     leaf = str(loc[-1])
     close = [dotted_path((*loc[:-1], name)) for name in difflib.get_close_matches(leaf, beside, n=1)]
     close = close or [key for key in _known_keys(UpstreamFile) if key.rpartition(".")[2] == leaf]
@@ -218,6 +218,12 @@ def _field_at(loc: Sequence[str | int]) -> FieldInfo:
         if model is not None and part in model.model_fields:
             field = model.model_fields[part]
     return field
+
+
+def _fields_at(loc: Sequence[str | int]) -> dict[str, FieldInfo]:
+    """The fields of the section at a path of keys, by name."""
+    model = _model_in(_field_at(loc).annotation)
+    return {} if model is None else model.model_fields
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

@@ -6,7 +6,7 @@ and what a user is told, are in `upstream_check.py`. Values only; there are no a
 """
 
 import re
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -22,6 +22,13 @@ SEEDS_BY_CHANNEL = ("patchuphard", "patchupsoft")
 
 _KIND_OF_NAME: dict[str, KindName] = {name: kind for kind, row in KINDS.items() for name in row.authors_names}
 _DEPTHS = ", ".join(f"{kind.depth_rule} for {' and '.join(kind.authors_names)}" for kind in KINDS.values())
+
+if TYPE_CHECKING:  # which cannot read a table
+    _Mask = str
+    _NetworkName = str
+    _DatasetName = str
+else:
+    _Mask, _NetworkName, _DatasetName = Literal[AUTHORS_MASKS], Literal[tuple(_KIND_OF_NAME)], Literal[tuple(CLASSES)]
 
 LISTED_MEMBERS = 3
 """Members that their list of losses is written for; it is too short for more, and their program then fails."""
@@ -46,10 +53,10 @@ class _Form(BaseModel):
 class MixMethod(_Form):
     """A mask, drawn with a probability, and else another one; a bare name is that mask, always."""
 
-    method_name: Literal[AUTHORS_MASKS]
+    method_name: _Mask
     prob: float | None = Field(default=None, ge=0, le=1)
     """a number from 0 to 1, or null"""
-    replacement_method_name: Literal[AUTHORS_MASKS] | None = None
+    replacement_method_name: _Mask | None = None
 
     @property
     def sole(self) -> str | None:
@@ -121,7 +128,7 @@ class _Training(_Form):
 
 
 class _Network(_Form):
-    name: Literal[tuple(_KIND_OF_NAME)]
+    name: _NetworkName
     depth: int = Field(description=f"a whole number: {_DEPTHS}")
     widen_factor: int | None = Field(default=None, ge=1, le=32)
     """a whole number from 1 to 32"""
@@ -244,7 +251,7 @@ class _Wrapper(_Form):
 
 
 class _Data(_Form):
-    dataset: Literal[tuple(CLASSES)]
+    dataset: _DatasetName
     num_classes: int | None = None
     """the number of classes of data.dataset"""
 

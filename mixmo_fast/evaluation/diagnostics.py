@@ -32,11 +32,11 @@ def reliability(logits_SK: Tensor, labels_S: Tensor, bins: int = CALIBRATION_BIN
     # By the same operations as in the scores: another rounding could move a sample across an edge.
     confidence = logits.log_softmax(dim=1).exp().amax(dim=1)
     right = (logits.argmax(dim=1) == labels_S).double()
-    edges, bin_S = calibration_bins(confidence, bins)
+    edges_B, bin_S = calibration_bins(confidence, bins)
     # One row each of counts, summed confidences and right predictions, so that the device is waited for once.
     sums = confidence.new_zeros(3, bins).index_add_(1, bin_S, torch.stack([torch.ones_like(right), confidence, right]))
     counts, confidences, rights = sums.tolist()
-    edges = edges.tolist()
+    edges = edges_B.tolist()
     return tuple(
         Bin(
             low=low,

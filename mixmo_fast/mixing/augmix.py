@@ -71,7 +71,7 @@ class AugmixPlan:
     chain_weight: NDArray[np.float32]
     blend: NDArray[np.float32]
 
-    def at(self, place: object) -> "AugmixPlan":
+    def at(self, place: int | slice | tuple[int | slice, ...] | NDArray[np.integer]) -> "AugmixPlan":
         """Those at an index, or indices, into the leading axes."""
         return self.each(lambda values: values[place])
 

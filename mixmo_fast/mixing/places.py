@@ -48,7 +48,7 @@ def draw_places(
     if place in ("map", "channels"):
         # Rendering is what costs, so it is done for the chosen alone, a step at a time.
         needed = uniforms_per_pattern(method, channels, *size)
-        for step in np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim)))):
+        for step in np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim)))).tolist():
             here = chosen[step]
             uniforms = draw.at(step).uniform(pattern_purpose, *shape, needed)[0, here]
             pattern[step, here], values[step, here] = draw_patterns(
@@ -76,11 +76,11 @@ def join_places(places: Sequence[Places], size: tuple[int, int]) -> Places:
     boxes, patterns = zip(*places, strict=True)
     if not any(pattern.shape[-3] for pattern in patterns):
         return np.bitwise_or.reduce(boxes), patterns[0]
-    patterns = [
+    all_patterns = [
         pattern if pattern.shape[-3] else in_boxes(box, *size)[..., None, :, :] * np.uint8(INSIDE)
         for box, pattern in places
     ]
-    return np.zeros_like(boxes[0]), reduce(np.bitwise_or, patterns)
+    return np.zeros_like(boxes[0]), reduce(np.bitwise_or, all_patterns)
 
 
 def both(value: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -98,8 +98,11 @@ class Recipe:
             raise ValueError("a network of one member has no manifold mixing, any other needs it")
         if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
             raise ValueError(f"the map {self.map_size} does not divide the image {self.image_size}")
-        places = [(self.mixing.method, self.map_size), (self.mixing.replacement, self.map_size)] if self.mixing else []
-        places += [(self.msda.method, self.image_size)] if self.msda else []
+        places: list[tuple[MixingMethod | MsdaMethod, tuple[int, int]]] = []
+        if self.mixing:
+            places += [(self.mixing.method, self.map_size), (self.mixing.replacement, self.map_size)]
+        if self.msda:
+            places.append((self.msda.method, self.image_size))
         for method, size in places:
             if min(size) < MASKS[method].block:
                 raise ValueError(f"{method} places blocks of {MASKS[method].block} pixels, the map is {size}")

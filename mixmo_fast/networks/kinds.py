@@ -94,7 +94,7 @@ class NetworkKind:
         return "{width}" not in self.table_title
 
     def build(self, depth: int, width: int, members: int, classes: int) -> Any:
-        """A `MultiMemberNetwork` with fresh weights, drawn from the global generator of the device it is built on.
+        """A `MixMo` with fresh weights, drawn from the global generator of the device it is built on.
 
         Raises:
             ValueError: For a depth that there is not, or another number below 1.
@@ -106,17 +106,17 @@ class NetworkKind:
         return (depth - self.other_layers) // (2 * len(self.groups))
 
 
-def network_of_run_name(name: str) -> dict[str, object] | None:
+def network_of_run_name(name: str) -> dict[str, Any] | None:
     """`kind`, `depth` and `width` of what a run's name calls a network, such as `wrn2810`; None for other words."""
     return _read({kind: row.run_name for kind, row in KINDS.items()}, name)
 
 
-def network_of_short_name(name: str) -> dict[str, object] | None:
+def network_of_short_name(name: str) -> dict[str, Any] | None:
     """`kind`, `depth` and `width` of what benchmarks call a network, such as `wrn-28-10`; None for other words."""
     return _read({kind: row.short_name for kind, row in KINDS.items()}, name)
 
 
-def _read(patterns: dict[KindName, str], name: str) -> dict[str, object] | None:
+def _read(patterns: dict[KindName, str], name: str) -> dict[str, Any] | None:
     for kind, pattern in patterns.items():
         if match := re.fullmatch(pattern, name):
             parts = match.groupdict()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, small_normal_
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 
 _KIND = KINDS["preact_resnet"]
 _BLOCKS = _KIND.blocks(18)  # four groups of two blocks of two convolutions, the stem and the head: 18 layers
@@ -74,9 +74,7 @@ class PreActTrunk(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def preact_resnet18(
-    width: int, members: int, classes: int, generator: torch.Generator | None = None
-) -> MultiMemberNetwork:
+def preact_resnet18(width: int, members: int, classes: int, generator: torch.Generator | None = None) -> MixMo:
     """Builds PreActResNet-18-`width` with fresh weights.
 
     Args:
@@ -94,7 +92,7 @@ def preact_resnet18(
     if width < 1:
         raise ValueError(f"width must be at least 1, found {width}")
     trunk = PreActTrunk(width)
-    network = MultiMemberNetwork(
+    network = MixMo(
         trunk,
         members=members,
         classes=classes,
@@ -108,7 +106,7 @@ def preact_resnet18(
 
 def preact_resnet(
     depth: int, width: int, members: int, classes: int, generator: torch.Generator | None = None
-) -> MultiMemberNetwork:
+) -> MixMo:
     """`preact_resnet18`, with its depth said, as all kinds of networks are built.
 
     Raises:

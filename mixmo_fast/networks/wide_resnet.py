@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, truncated_he_normal_
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 
 _KIND = KINDS["wide_resnet"]
 
@@ -83,9 +83,7 @@ class WideTrunk(nn.Module):
         return F.relu(self.bn1(x)).mean(dim=(2, 3))
 
 
-def wide_resnet(
-    depth: int, width: int, members: int, classes: int, generator: torch.Generator | None = None
-) -> MultiMemberNetwork:
+def wide_resnet(depth: int, width: int, members: int, classes: int, generator: torch.Generator | None = None) -> MixMo:
     """Builds WideResNet-`depth`-`width` with fresh weights.
 
     Args:
@@ -106,7 +104,7 @@ def wide_resnet(
     if width < 1:
         raise ValueError(f"width must be at least 1, found {width}")
     trunk = WideTrunk(_KIND.blocks(depth), width)
-    network = MultiMemberNetwork(
+    network = MixMo(
         trunk,
         members=members,
         classes=classes,

@@ -8,10 +8,10 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from mixmo_fast.networks.flop import FLOP_PER_MAC
-from mixmo_fast.networks.multi import IMAGE_CHANNELS, MultiMemberNetwork
+from mixmo_fast.networks.multi import IMAGE_CHANNELS, MixMo
 
 
-def forward_macs(network: MultiMemberNetwork, height: int, width: int) -> int:
+def forward_macs(network: MixMo, height: int, width: int) -> int:
     """Multiply-accumulates of convolutions and matrix products in one row's forward pass, M encoders included.
 
     Args:

@@ -88,7 +88,7 @@ def child_environment(environment: dict[str, str] | os._Environ, slot: int, laun
         visible = environment.get("CUDA_VISIBLE_DEVICES", "")
         devices = [name.strip() for name in visible.split(",") if name.strip()]
         changed["CUDA_VISIBLE_DEVICES"] = devices[slot] if devices else str(slot)
-    elif (launch.workers or 1) > 1:
+    elif launch.workers is not None and launch.workers > 1:
         changed.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // launch.workers)))
     return changed
 

@@ -9,7 +9,7 @@ Units: rows are network inputs, MACs multiply-accumulates, FLOP floating-point o
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, computed_field
 
@@ -30,7 +30,7 @@ _LARGEST_SEED = 2**63 - 1
 _MOST_SEEDS = 1000
 
 
-def _whole_epochs(value: object) -> object:
+def _whole_epochs(value: Any) -> Any:
     """JSON knows only text as keys: milestones' epochs become numbers again."""
     try:
         milestones = {int(epoch): factor for epoch, factor in value["schedule"]["milestones"].items()}

@@ -79,8 +79,8 @@ def read_state(folder: Path, planned: PlannedRun) -> RunState:
     owner = lock_owner(folder)
     try:
         summary, history = read_progress(folder)
-    except MixmoError as error:
-        return RunState(planned.name, planned.seed, "failed", 0, planned.epochs, owner=owner, error=str(error))
+    except MixmoError as damage:
+        return RunState(planned.name, planned.seed, "failed", 0, planned.epochs, owner=owner, error=str(damage))
     error = _first_line(folder / FAILED)
     # A run whose number of epochs was raised has the summary of the shorter one until it ends again; one that was
     # refused after it had ended, because other settings were asked for, has failed nevertheless.

@@ -16,7 +16,7 @@ from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.holdout import held_out_images
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.networks.work import forward_macs
 from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.options import StepOptions, choose_options
@@ -95,7 +95,7 @@ def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> 
     return open_dataset(data_dir, name)
 
 
-def make_network(config: Config, classes: int) -> MultiMemberNetwork:
+def make_network(config: Config, classes: int) -> MixMo:
     """The configured network with freshly drawn weights, which depend on the configuration's seed alone."""
     settings = config.network
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
@@ -105,7 +105,7 @@ def make_network(config: Config, classes: int) -> MultiMemberNetwork:
 
 def make_step_options(
     config: Config,
-    network: MultiMemberNetwork,
+    network: MixMo,
     dataset: Dataset | DatasetInfo,
     device: torch.device,
     ranks: Ranks = ALONE,

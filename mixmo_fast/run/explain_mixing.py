@@ -30,6 +30,7 @@ def describe_input_mixing(
         map_size: (h, w) behind the encoders, pixels.
     """
     msda, members = config.msda, config.network.members
+    assert msda is not None
     if msda.prob == 0:
         yield "msda.prob is 0: no image is ever mixed with another one."
         return
@@ -73,6 +74,7 @@ def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels:
         channels: Behind the encoders.
     """
     mixing, members = config.mixing, config.network.members
+    assert mixing is not None
     height, width = map_size
     yield (
         f"The encoders' maps of {height}x{width} pixels become one: z = M * (sum over m of mask_m * "

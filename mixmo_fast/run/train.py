@@ -13,11 +13,11 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from mixmo_fast.config.load import load_config, to_yaml
+from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.preview import draw_step, take_step
 from mixmo_fast.runfolder import names
@@ -54,9 +54,10 @@ class _Beginning:
 
 
 def train_run(
-    config_file: Path,
+    config: Path | Config,
     console: Console,
     *,
+    name: str = "",
     data: Path = Path("data"),
     runs: Path = Path("runs"),
     pipeline: str = "resident",
@@ -77,8 +78,9 @@ def train_run(
     Under `torchrun` this is one of several ranks; rank 0 writes and prints.
 
     Args:
-        config_file: The configuration; the file's name names the run.
+        config: The configuration file, whose name names the run; or a configuration.
         console: Where it is told how far the run is.
+        name: Of the run, where `config` is no file.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -106,9 +108,14 @@ def train_run(
     ranks = ranks_of_environment()
     if not ranks.writes:
         console = Console(quiet=True)
-    config = load_config(config_file, [*overrides, *extra], notify=lambda line: _say(console, line))
+    overrides = [*overrides, *extra]
+    if isinstance(config, Path):
+        folder = runs / config.stem
+        config = load_config(config, overrides, notify=lambda line: _say(console, line))
+    else:
+        folder = runs / name
+        config = override(config, overrides)
     how_loaded = build.PipelineOptions(pipeline, workers, cache)
-    folder = runs / config_file.stem
     wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:
@@ -233,9 +240,7 @@ def _start(config: Config, folder: Path, init: Path, with_momentum: bool, from_s
     return read_start(init, with_momentum)
 
 
-def _load_weights(
-    network: MultiMemberNetwork, beginning: _Beginning, paths: CheckpointPaths
-) -> tuple[dict[str, Tensor], list[str]]:
+def _load_weights(network: MixMo, beginning: _Beginning, paths: CheckpointPaths) -> tuple[dict[str, Tensor], list[str]]:
     """Loads what there is to go on from or to begin with.
 
     Returns:

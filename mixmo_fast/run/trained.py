@@ -15,7 +15,7 @@ from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network
@@ -40,7 +40,7 @@ class Trained:
     """
 
     config: Config
-    network: MultiMemberNetwork
+    network: MixMo
     dataset: Dataset
     checkpoint: Path
     epoch: int
@@ -115,7 +115,8 @@ def open_trained(
     dataset = build.ensure_dataset(config.data.dataset, data, notify)
     network = build.make_network(config, dataset.classes)
     load_network(network, weights, path)
-    network.to(device, memory_format=torch.channels_last if config.step.channels_last else torch.contiguous_format)
+    layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
+    network.to(device).to(memory_format=layout)
     run = paths.folder if path in paths.all() else None
     return Trained(config, network.eval(), dataset, path, epoch, run, device, precision)
 

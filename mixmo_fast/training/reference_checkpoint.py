@@ -83,10 +83,11 @@ def by_our_names(state: Mapping[object, object], path: Path, where: str) -> dict
     Raises:
         CheckpointError: When an entry is no tensor, or has a name that neither program uses.
     """
-    strangers = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if strangers:
-        raise CheckpointError(f"{path}: {where}: {strangers[0]!r} is no tensor")
-    plain = {_without_wrappers(name): tensor for name, tensor in state.items()}
+    plain: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            raise CheckpointError(f"{path}: {where}: {name!r} is no tensor")
+        plain[_without_wrappers(name)] = value
     if len(plain) < len(state):
         raise CheckpointError(f"{path}: {where}: two entries have one name once {' and '.join(_WRAPPERS)} are left out")
     if any(name.startswith(_OUR_PARTS) for name in plain):

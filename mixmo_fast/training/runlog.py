@@ -107,9 +107,10 @@ class RunLog:
         """
         from torch.utils.tensorboard.summary import hparams
 
+        writer: Any = self._events.file_writer
         # `SummaryWriter.add_hparams` would open a second file of events, which TensorBoard takes for another run.
         for summary in hparams(dict(_flat(settings)), dict(final)):
-            self._events.file_writer.add_summary(summary)
+            writer.add_summary(summary)
         for name, value in final.items():
             self._events.add_scalar(name, value, len(self.history))
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.errors import CheckpointError, MixmoError
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.runfolder.names import ENVIRONMENT
 from mixmo_fast.runfolder.record import read_record
 from mixmo_fast.runfolder.records import Environment, StartedFrom
@@ -60,6 +60,7 @@ def read_start(path: Path, with_momentum: bool) -> Start:
         CheckpointError: When it is missing, damaged, would have to be executed, or holds no weights.
     """
     content = read_plain(path)
+    optimizer: object
     if isinstance(content, dict) and "format" in content:
         ours = as_checkpoint(content, path)
         kind, network, optimizer = f"a checkpoint after epoch {ours.epoch}", ours.network, ours.optimizer
@@ -93,7 +94,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_start(network: MultiMemberNetwork, start: Start) -> tuple[str, ...]:
+def load_start(network: MixMo, start: Start) -> tuple[str, ...]:
     """Loads the weights, but for heads of another number of classes, which keep the fresh ones.
 
     Returns:
@@ -111,7 +112,7 @@ def load_start(network: MultiMemberNetwork, start: Start) -> tuple[str, ...]:
     return anew
 
 
-def _has_other_classes(network: MultiMemberNetwork, start: Start, member: int) -> bool:
+def _has_other_classes(network: MixMo, start: Start, member: int) -> bool:
     """Whether a head of the file is as ours, but for K."""
     expected = network.heads[member].weight  # (K, F)
     weight, bias = (start.network.get(f"heads.{member}.{part}") for part in ("weight", "bias"))
@@ -120,7 +121,7 @@ def _has_other_classes(network: MultiMemberNetwork, start: Start, member: int) -
     return weight.shape[:1] == bias.shape and weight.shape != expected.shape
 
 
-def momentum_of(start: Start, network: MultiMemberNetwork, anew: Sequence[str]) -> dict[str, Tensor]:
+def momentum_of(start: Start, network: MixMo, anew: Sequence[str]) -> dict[str, Tensor]:
     """The momentum buffers of the file's optimiser, by parameter; heads that start anew have none.
 
     An optimiser numbers its parameters in the order of the network's, which is that of the file's state dict.

@@ -3,6 +3,8 @@
 Shapes: H W pixels, C = 3 channels, 3 chains, 4 operations of one at most.
 """
 
+import math
+
 import torchvision.transforms.functional as TF
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -28,6 +30,7 @@ def apply_operation(image: Image.Image, operation: Operation, sign: int) -> Imag
         sign: 1 or -1, which way a rotation, shear or translation goes; the others have only one.
     """
     width, height = image.size
+    matrix: tuple[float, ...]
     match operation:
         case Operation.IDENTITY:
             return image
@@ -36,7 +39,7 @@ def apply_operation(image: Image.Image, operation: Operation, sign: int) -> Imag
         case Operation.POSTERIZE:
             return ImageOps.posterize(image, POSTERIZE_BITS)
         case Operation.SOLARIZE:
-            return ImageOps.solarize(image, SOLARIZE_FROM)
+            return ImageOps.solarize(image, math.ceil(SOLARIZE_FROM))
         case Operation.INVERT:
             return ImageOps.invert(image)
         case Operation.ROTATE:

@@ -130,8 +130,8 @@ def _uniforms(images: Tensor, name: str, severity: int, seed: int, first: int) -
     )
     words = philox.random_raw(len(images) * counts_per_image * _VALUES_PER_COUNT // 2)
     halves = words.astype("<u8", copy=False).view("<i4").astype(np.int32, copy=False)
-    halves = torch.from_numpy(halves.reshape(len(images), -1)[:, :count]).to(images.device)
-    return (halves.double().add_(2.0**31 + 0.5) * 2.0**-32).view(images.shape)
+    drawn = torch.from_numpy(halves.reshape(len(images), -1)[:, :count]).to(images.device)
+    return (drawn.double().add_(2.0**31 + 0.5) * 2.0**-32).view(images.shape)
 
 
 def _shot_noise(images: Tensor, uniforms: Tensor, photons: int) -> Tensor:
