@@ -27,8 +27,9 @@ demo: setup ## convert, train and evaluate on handwritten digits (about a minute
 	$(BIN)/mixmo-fast train configs/quickstart.yaml
 	$(BIN)/mixmo-fast evaluate configs/quickstart.yaml --checkpoint last
 
+# Two processes of one thread each are faster than one process of two.
 test: setup ## run all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
 
 lint: setup ## check style and formatting
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
-"""What several test files share."""
+"""What several test files share, and how tests are dealt out where several processes run them (`make test`)."""
 
 import gc
+import os
 from pathlib import Path
 
 import numba
@@ -9,8 +10,26 @@ import torch
 from fashion import FOLDER
 from lab import Lab
 
+from mixmo_fast.cores import available_cores
 from mixmo_fast.reproduce.jobs import Launch
 from pipelines.datasets.convert import convert
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return available_cores()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads what is marked
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file's tests stay together, because they share what was made for them; slow ones are dealt out one by one.
+
+    FFCV's functions are compiled in one process alone, and there is never more than one Ray.
+    """
+    for item in items if "PYTEST_XDIST_WORKER" in os.environ else ():
+        shared = [name for name in ("ffcv", "ray") if item.get_closest_marker(name)]
+        if shared or not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
 
 
 @pytest.fixture(scope="session")

@@ -18,238 +18,123 @@ def complaint(tree: dict) -> str:
 NETWORKS = "wideresnet, wideresnetmixmo, resnet, resnetmixmo"
 MASKS = "cutmix, mixup, cow, noise, stackhorizontal, stackvertical, channel, stackchannel, patchuphard2d"
 BY_CHANNEL = "which draws its seeds for each channel; here all channels share one set, as in patchuphard2d"
+MAPPING = ", or a mapping with method_name, prob, replacement_method_name"
+ONE = "allowed: one method, or one with a prob and a replacement_method_name"
+# Section -> its key, what it is changed to, what is said of it; of another key of the section behind @, of others ~.
+REFUSED = {
+    "": (
+        ("seed", 1, "unknown key; allowed: num_members, data, training, model_wrapper"),
+        ("num_member", 2, "unknown key; did you mean num_members?"),
+        ("num_members", 1, "found 1, allowed with model_wrapper.network.name wideresnetmixmo: 2 or more"),
+        ("training", None, "found null, allowed: a section with nb_epochs, batch_size"),
+    ),
+    "training": (
+        ("batch_repetitions", 4, "unknown key; did you mean training.batch_sampler.batch_repetitions?"),
+        ("nb_epochs", "300", "found '300', allowed: a whole number from 1 to 1000000"),
+        ("nb_epochs", 0, "found 0, allowed: a whole number from 1 to 1000000"),
+    ),
+    "model_wrapper.network": (
+        ("widen_facto", 4, "unknown key; did you mean model_wrapper.network.widen_factor?"),
+        ("name", "wideresnetmixm", f"found 'wideresnetmixm', allowed: {NETWORKS}; did you mean wideresnetmixmo?"),
+        ("name", "wideresnet", "~num_members: found 2, allowed with model_wrapper.network.name wideresnet: 1"),
+        ("depth", 27, "found 27, allowed with wideresnetmixmo: 6n+4"),
+        ("name", "resnetmixmo", "@depth: found 28, allowed with resnetmixmo: only 18"),
+        ("widen_factor", NOTHING, "missing, allowed with wideresnetmixmo: a whole number from 1 to 32"),
+    ),
+    "model_wrapper.loss.listloss": (
+        ("1.coef", 2, "unknown key; did you mean model_wrapper.loss.listloss.1.coeff?"),
+        ("0.name", "kl", "found 'kl', allowed: soft_cross_entropy, cross_entropy"),
+        ("0.coeff", 0.5, "found 0.5, allowed: 1, <num_members"),
+        ("0.coeff", True, "found true, allowed: 1, <num_members"),
+        ("1.target", "target_0", "found 'target_0', allowed with input logits_1: target_1"),
+        ("2.coeff", 1, "@2.input: found 'logits_2', allowed here with num_members 2: no more terms"),
+        ("1", NOTHING, "@: no term for logits_1, allowed with num_members 2: one for each member"),
+        ("1.input", "logits", "@1.target: found 'target_1', allowed with input logits: target"),
+    ),
+    "model_wrapper.optimizer": (
+        ("name", "adam", "found 'adam', allowed: sgd"),
+        ("params.momentum", NOTHING, "found 0 with nesterov true, allowed: a momentum above 0, or nesterov false"),
+        ("params.dampening", 0.1, "found 0.1, allowed: only 0, torch's default"),
+        ("params.maximize", True, "found true, allowed: only false, torch's default"),
+        ("params.betas", None, "unknown key; allowed: lr, momentum, weight_decay, nesterov"),
+        ("params.lr", 0, "found 0, allowed: a number above 0 and at most 1000"),
+    ),
+    "model_wrapper": (
+        ("lr_schedule.name", "cosine", "found 'cosine', allowed: multigamma_step"),
+        ("loss", NOTHING, "missing, allowed: a section with name, listloss, l2_reg"),
+        ("metrics.0", 5, "found 5, allowed: null, or a list of names"),
+    ),
+    "training.dataset_wrapper.mixmo.mix_method": (
+        ("method_name", "cutmx", f"found 'cutmx', allowed: {MASKS}; did you mean cutmix?"),
+        ("replacement_method_name", None, f"@: found cutmix with prob 0.5, else nothing, {ONE}"),
+        ("prob", NOTHING, f"@: found cutmix with no prob, else mixup, {ONE}"),
+        ("method_name", None, f"found null, allowed: {MASKS}"),
+        ("method_name", "patchuphard", f"found 'patchuphard', {BY_CHANNEL}"),
+        ("replacement_method_name", "patchupsoft", f"found 'patchupsoft', {BY_CHANNEL}"),
+    ),
+    "training.dataset_wrapper": (
+        ("msda.mix_method", "mixupp", f"found 'mixupp', allowed: {MASKS}{MAPPING}; did you mean mixup?"),
+        ("da_method", "autoaugment", "found 'autoaugment', allowed: augmix, or none, or null"),
+        ("mixmo", None, "missing with num_members 2, allowed: a section with mix_method, alpha, weight_root"),
+        (
+            "msda.mix_method",
+            {"method_name": "cutmix", "prob": 0.5, "replacement_method_name": "mixup"},
+            "found cutmix with prob 0.5, else mixup, allowed: one method",
+        ),
+        ("mixmo.mix_method", None, f"found null, allowed: {MASKS}{MAPPING}"),
+        ("mixmo.mix_method", "patchupsoft", f"found 'patchupsoft', {BY_CHANNEL}"),
+        ("msda.mix_method", "patchuphard", f"found 'patchuphard', {BY_CHANNEL}"),
+    ),
+    "data": (
+        (
+            "dataset",
+            "cifar1000",
+            "found 'cifar1000', allowed: cifar10, cifar100, tinyimagenet, tinyimagenet200; did you mean cifar100?",
+        ),
+        ("num_classes", 100, "found 100, allowed with data.dataset cifar10: 10"),
+    ),
+    "training.batch_sampler": (
+        (
+            "batch_repetitions",
+            3,
+            "~training.batch_size: found 64, allowed with training.batch_sampler.batch_repetitions 3: a multiple of 3",
+        ),
+    ),
+    "model_wrapper.lr_schedule.params": (
+        (
+            "dict_milestone_to_gamma",
+            {"soon": 0.1},
+            "@dict_milestone_to_gamma.soon: found the key 'soon', allowed: a mapping from epochs",
+        ),
+        (
+            "dict_milestone_to_gamma",
+            {0: 0.1},
+            "@dict_milestone_to_gamma.0: found the key 0, allowed: a mapping from epochs",
+        ),
+        (
+            "dict_milestone_to_gamma",
+            {"-1": 0.1, -1: 0.1},
+            "found a mapping, allowed: a mapping from epochs, each given once",
+        ),
+        (
+            "dict_milestone_to_gamma",
+            {"101": 0.1, 101: 0.2},
+            "found a mapping, allowed: a mapping from epochs, each given once",
+        ),
+    ),
+}
 
 
 @pytest.mark.parametrize(
-    ("dotted", "value", "message"),
-    [
-        ("seed", 1, "seed: unknown key; allowed: num_members, data, training, model_wrapper"),
-        ("num_member", 2, "num_member: unknown key; did you mean num_members?"),
-        (
-            "training.batch_repetitions",
-            4,
-            "training.batch_repetitions: unknown key; did you mean training.batch_sampler.batch_repetitions?",
-        ),
-        (
-            "model_wrapper.network.widen_facto",
-            4,
-            "model_wrapper.network.widen_facto: unknown key; did you mean model_wrapper.network.widen_factor?",
-        ),
-        (
-            "model_wrapper.loss.listloss.1.coef",
-            2,
-            "model_wrapper.loss.listloss.1.coef: unknown key; did you mean model_wrapper.loss.listloss.1.coeff?",
-        ),
-        (
-            "model_wrapper.network.name",
-            "wideresnetmixm",
-            "model_wrapper.network.name: found 'wideresnetmixm', allowed: " + NETWORKS + "; did you mean "
-            "wideresnetmixmo?",
-        ),
-        ("model_wrapper.optimizer.name", "adam", "model_wrapper.optimizer.name: found 'adam', allowed: sgd"),
-        (
-            "model_wrapper.lr_schedule.name",
-            "cosine",
-            "model_wrapper.lr_schedule.name: found 'cosine', allowed: multigamma_step",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.method_name",
-            "cutmx",
-            f"training.dataset_wrapper.mixmo.mix_method.method_name: found 'cutmx', allowed: {MASKS}; did you mean "
-            "cutmix?",
-        ),
-        (
-            "training.dataset_wrapper.msda.mix_method",
-            "mixupp",
-            f"training.dataset_wrapper.msda.mix_method: found 'mixupp', allowed: {MASKS}, or a mapping with "
-            "method_name, prob, replacement_method_name; did you mean mixup?",
-        ),
-        (
-            "training.dataset_wrapper.da_method",
-            "autoaugment",
-            "training.dataset_wrapper.da_method: found 'autoaugment', allowed: augmix, or none, or null",
-        ),
-        (
-            "data.dataset",
-            "cifar1000",
-            "data.dataset: found 'cifar1000', allowed: cifar10, cifar100, tinyimagenet, tinyimagenet200; did you mean "
-            "cifar100?",
-        ),
-        ("data.num_classes", 100, "data.num_classes: found 100, allowed with data.dataset cifar10: 10"),
-        ("num_members", 1, "num_members: found 1, allowed with model_wrapper.network.name wideresnetmixmo: 2 or more"),
-        (
-            "model_wrapper.network.name",
-            "wideresnet",
-            "num_members: found 2, allowed with model_wrapper.network.name wideresnet: 1",
-        ),
-        (
-            "model_wrapper.network.depth",
-            27,
-            "model_wrapper.network.depth: found 27, allowed with wideresnetmixmo: 6n+4 (10, 16, 22, 28, ...)",
-        ),
-        (
-            "model_wrapper.network.name",
-            "resnetmixmo",
-            "model_wrapper.network.depth: found 28, allowed with resnetmixmo: only 18",
-        ),
-        (
-            "model_wrapper.network.widen_factor",
-            NOTHING,
-            "model_wrapper.network.widen_factor: missing, allowed with wideresnetmixmo: a whole number from 1 to 32",
-        ),
-        (
-            "training.dataset_wrapper.mixmo",
-            None,
-            "training.dataset_wrapper.mixmo: missing with num_members 2, allowed: a section with mix_method, alpha, "
-            "weight_root",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.replacement_method_name",
-            None,
-            "training.dataset_wrapper.mixmo.mix_method: found cutmix with prob 0.5, else nothing, allowed: one method, "
-            "or one with a prob and a replacement_method_name",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.prob",
-            NOTHING,
-            "training.dataset_wrapper.mixmo.mix_method: found cutmix with no prob, else mixup, allowed: one method, or "
-            "one with a prob and a replacement_method_name",
-        ),
-        (
-            "training.dataset_wrapper.msda.mix_method",
-            {"method_name": "cutmix", "prob": 0.5, "replacement_method_name": "mixup"},
-            "training.dataset_wrapper.msda.mix_method: found cutmix with prob 0.5, else mixup, allowed: one method",
-        ),
-        (
-            "training.batch_sampler.batch_repetitions",
-            3,
-            "training.batch_size: found 64, allowed with training.batch_sampler.batch_repetitions 3: a multiple of 3",
-        ),
-        (
-            "model_wrapper.optimizer.params.momentum",
-            NOTHING,
-            "model_wrapper.optimizer.params.momentum: found 0 with nesterov true, allowed: a momentum above 0, or "
-            "nesterov false",
-        ),
-        (
-            "model_wrapper.loss.listloss.0.name",
-            "kl",
-            "model_wrapper.loss.listloss.0.name: found 'kl', allowed: soft_cross_entropy, cross_entropy",
-        ),
-        (
-            "model_wrapper.loss.listloss.0.coeff",
-            0.5,
-            "model_wrapper.loss.listloss.0.coeff: found 0.5, allowed: 1, <num_members",
-        ),
-        (
-            "model_wrapper.loss.listloss.0.coeff",
-            True,
-            "model_wrapper.loss.listloss.0.coeff: found true, allowed: 1, <num_members",
-        ),
-        (
-            "model_wrapper.loss.listloss.1.target",
-            "target_0",
-            "model_wrapper.loss.listloss.1.target: found 'target_0', allowed with input logits_1: target_1",
-        ),
-        (
-            "model_wrapper.loss.listloss.2.coeff",
-            1,
-            "model_wrapper.loss.listloss.2.input: found 'logits_2', allowed here with num_members 2: no more terms",
-        ),
-        (
-            "model_wrapper.loss.listloss.1",
-            NOTHING,
-            "model_wrapper.loss.listloss: no term for logits_1, allowed with num_members 2: one for each member",
-        ),
-        (
-            "model_wrapper.loss.listloss.1.input",
-            "logits",
-            "model_wrapper.loss.listloss.1.target: found 'target_1', allowed with input logits: target",
-        ),
-        ("model_wrapper.loss", NOTHING, "model_wrapper.loss: missing, allowed: a section with name, listloss, l2_reg"),
-        ("model_wrapper.metrics.0", 5, "model_wrapper.metrics.0: found 5, allowed: null, or a list of names"),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.method_name",
-            None,
-            f"training.dataset_wrapper.mixmo.mix_method.method_name: found null, allowed: {MASKS}",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method",
-            None,
-            f"training.dataset_wrapper.mixmo.mix_method: found null, allowed: {MASKS}, or a mapping with method_name, "
-            "prob, replacement_method_name",
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.method_name",
-            "patchuphard",
-            "training.dataset_wrapper.mixmo.mix_method.method_name: found 'patchuphard', " + BY_CHANNEL,
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method.replacement_method_name",
-            "patchupsoft",
-            "training.dataset_wrapper.mixmo.mix_method.replacement_method_name: found 'patchupsoft', " + BY_CHANNEL,
-        ),
-        (
-            "training.dataset_wrapper.mixmo.mix_method",
-            "patchupsoft",
-            "training.dataset_wrapper.mixmo.mix_method: found 'patchupsoft', " + BY_CHANNEL,
-        ),
-        (
-            "training.dataset_wrapper.msda.mix_method",
-            "patchuphard",
-            "training.dataset_wrapper.msda.mix_method: found 'patchuphard', " + BY_CHANNEL,
-        ),
-        (
-            "model_wrapper.optimizer.params.dampening",
-            0.1,
-            "model_wrapper.optimizer.params.dampening: found 0.1, allowed: only 0, torch's default",
-        ),
-        (
-            "model_wrapper.optimizer.params.maximize",
-            True,
-            "model_wrapper.optimizer.params.maximize: found true, allowed: only false, torch's default",
-        ),
-        (
-            "model_wrapper.optimizer.params.betas",
-            None,
-            "model_wrapper.optimizer.params.betas: unknown key; allowed: lr, momentum, weight_decay, nesterov",
-        ),
-        ("training.nb_epochs", "300", "training.nb_epochs: found '300', allowed: a whole number from 1 to 1000000"),
-        ("training.nb_epochs", 0, "training.nb_epochs: found 0, allowed: a whole number from 1 to 1000000"),
-        (
-            "model_wrapper.optimizer.params.lr",
-            0,
-            "model_wrapper.optimizer.params.lr: found 0, allowed: a number above 0 and at most 1000",
-        ),
-        (
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma",
-            {"soon": 0.1},
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma.soon: found the key 'soon', allowed: a mapping "
-            "from epochs",
-        ),
-        (
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma",
-            {0: 0.1},
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma.0: found the key 0, allowed: a mapping from "
-            "epochs",
-        ),
-        (
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma",
-            {"-1": 0.1, -1: 0.1},
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma: found a mapping, allowed: a mapping from "
-            "epochs, each given once",
-        ),
-        (
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma",
-            {"101": 0.1, 101: 0.2},
-            "model_wrapper.lr_schedule.params.dict_milestone_to_gamma: found a mapping, allowed: a mapping from "
-            "epochs, each given once",
-        ),
-        ("training", None, "training: found null, allowed: a section with nb_epochs, batch_size"),
-    ],
+    ("section", "key", "value", "said"), [(section, *row) for section in REFUSED for row in REFUSED[section]]
 )
-def test_what_cannot_be_translated_is_told_with_key_found_and_allowed(dotted, value, message):
-    assert complaint(changed(CUTMIXMO, dotted, value)).startswith(message)
+def test_what_cannot_be_translated_is_told_with_key_found_and_allowed(section, key, value, said):
+    dotted = f"{section}.{key}".removeprefix(".")
+    if said.startswith("@"):
+        said = f"{section}.{said[1:]}".replace(".: ", ": ")
+    elif not said.startswith("~"):
+        said = f"{dotted}: {said}"
+    assert complaint(changed(CUTMIXMO, dotted, value)).startswith(said.removeprefix("~"))
 
 
 def test_a_null_is_never_taken_for_a_word_that_looks_like_it():
