@@ -23,7 +23,7 @@ import numpy as np
 from rich.console import Console
 
 from mixmo_fast.run.build import choose_device
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.runfolder.history import read_progress
 from mixmo_fast.training.runlog import environment
 from pipelines.datasets.catalog import dataset_info
@@ -105,13 +105,13 @@ def main() -> None:
             runs = []
             for seed in options.seeds:
                 folder = train_run(
-                    TrainOptions(
-                        *(work / f"{name}.yaml", work / "data", work / f"seed{seed}"),
-                        device=options.device,
-                        seed=seed,
-                        overrides=STEPS[options.step],
-                    ),
+                    work / f"{name}.yaml",
                     console,
+                    data=work / "data",
+                    runs=work / f"seed{seed}",
+                    device=options.device,
+                    seed=seed,
+                    overrides=STEPS[options.step],
                 )
                 summary, history = read_progress(folder)
                 runs.append(

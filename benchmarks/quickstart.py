@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mixmo_fast.run.build import choose_device
 from mixmo_fast.run.evaluate import evaluate_run
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.training.runlog import environment
 from pipelines.datasets.convert import convert
 
@@ -34,8 +34,8 @@ def main() -> None:
             data, folder = Path(temporary) / "data", Path(temporary) / "runs"
             started = time.perf_counter()
             convert("digits", data, notify=console.print)
-            run = train_run(TrainOptions(CONFIG, data, folder, seed=seed), console)
-            scores = evaluate_run(run, "last", data, folder, "auto", console.print).scores
+            run = train_run(CONFIG, console, data=data, runs=folder, seed=seed)
+            scores = evaluate_run(run, console.print, checkpoint="last", data=data).scores
             seconds = time.perf_counter() - started
             runs.append({"seed": seed, "seconds": seconds, "last": scores.as_dict()})
     result = {

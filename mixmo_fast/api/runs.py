@@ -13,8 +13,8 @@ from mixmo_fast.errors import ConfigError
 from mixmo_fast.evaluation.metrics import Ensemble
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
-from mixmo_fast.run.evaluate import EvaluateOptions, Evaluation, evaluate_run
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.evaluate import Evaluation, evaluate_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.run.trained import checkpoint_path
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
 from mixmo_fast.runfolder.history import read_history
@@ -130,8 +130,9 @@ def train(
         name = Path(config).stem
     if not name or name != Path(name).name:
         raise ConfigError(f"name: found {name!r}, allowed: the name of a folder, given beside a configuration's values")
-    options = TrainOptions(
-        config=load_config(config),
+    folder = train_run(
+        load_config(config),
+        Console(quiet=quiet),
         name=name,
         data=Path(data),
         runs=Path(runs),
@@ -145,7 +146,7 @@ def train(
         init_optimizer=init_optimizer,
         extend=extend,
     )
-    return open_run(train_run(options, Console(quiet=quiet)))
+    return open_run(folder)
 
 
 def evaluate(
@@ -185,8 +186,9 @@ def evaluate(
     Raises:
         MixmoError: When checkpoint or data are missing or do not fit together.
     """
-    options = EvaluateOptions(
-        target=run.folder if isinstance(run, Run) else Path(run),
+    return evaluate_run(
+        run.folder if isinstance(run, Run) else Path(run),
+        notify,
         checkpoint=str(checkpoint),
         data=Path(data),
         device=device,
@@ -195,6 +197,5 @@ def evaluate(
         calibrate_on=calibrate_on,
         robustness=robustness,
         mce_against=None if mce_against is None else Path(mce_against),
-        ood=tuple(ood),
+        ood=ood,
     )
-    return evaluate_run(options, notify)

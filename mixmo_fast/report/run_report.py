@@ -123,21 +123,20 @@ def _sources(run: RunFiles, last: Scores, best: Scores | None) -> dict[str, Scor
 
 def _score_rows(sources: Sequence[Scores]) -> list[tuple[str, list[str]]]:
     """What each score is called, and its values in the sources, the last epoch first; rows without any are left out."""
-    rows = []
-    for name in ensemble_scores(("top1", "top5", "nll", "ece", "tace", "brier")):
-        score = SCORES[name]
-        rows.append((score.title, [score.written(getattr(one, name), UNKNOWN) for one in sources]))
+    rows = [_score_row(name, sources) for name in ensemble_scores(("top1", "top5", "nll", "ece", "tace"))]
     members = len(sources[0].member_top1) if sources else 0
     if members > 1:
-        score = SCORES["member_top1"]
+        alone = SCORES["member_top1"]
         for member in range(members):
             own = [one.member_top1[member] if member < len(one.member_top1) else None for one in sources]
-            rows.append((score.title.format(member), [score.written(value, UNKNOWN) for value in own]))
+            rows.append((alone.title.format(member), [alone.written(value, UNKNOWN) for value in own]))
         ratios = [ratio_of_errors(one.diversity, one.disagreement is not None) for one in sources]
-        rows.append((SCORES["diversity"].title, ratios))
-        disagreement = SCORES["disagreement"]
-        rows.append((disagreement.title, [disagreement.written(one.disagreement, UNKNOWN) for one in sources]))
+        rows += [(SCORES["diversity"].title, ratios), _score_row("disagreement", sources)]
     return [(name, values) for name, values in rows if set(values) != {UNKNOWN}]
+
+
+def _score_row(name: str, sources: Sequence[Scores]) -> tuple[str, list[str]]:
+    return SCORES[name].title, [SCORES[name].written(getattr(one, name), UNKNOWN) for one in sources]
 
 
 def _command(environment: Environment) -> str | None:

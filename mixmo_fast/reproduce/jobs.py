@@ -144,12 +144,17 @@ def train_one(config: Path, launch: Launch, run_folder: Path) -> tuple[Ended | N
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         print(f"--- {now}, process {os.getpid()} on {socket.gethostname()}")
         try:
-            from mixmo_fast.run.train import TrainOptions, train_run
+            from mixmo_fast.run.train import train_run
 
-            options = TrainOptions(
-                config, launch.data, run_folder.parent, launch.pipeline, device=launch.device, report=False
+            train_run(
+                config,
+                Console(file=log, width=160),
+                data=launch.data,
+                runs=run_folder.parent,
+                pipeline=launch.pipeline,
+                device=launch.device,
+                report=False,
             )
-            train_run(options, Console(file=log, width=160))
         except RunHeldError as error:
             return Ended.HELD, _say(log, error)
         except MixmoError as error:

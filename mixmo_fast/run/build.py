@@ -104,7 +104,11 @@ def make_network(config: Config, classes: int) -> MixMo:
 
 
 def make_step_options(
-    config: Config, dataset: Dataset | DatasetInfo, device: torch.device, ranks: Ranks = ALONE
+    config: Config,
+    network: MixMo,
+    dataset: Dataset | DatasetInfo,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> StepOptions:
     """How the configured run takes its steps on a device.
 
@@ -112,8 +116,7 @@ def make_step_options(
         DeviceError: For what the device does not have.
         ConfigError: For settings that exclude each other.
     """
-    with torch.device("meta"):
-        macs = forward_macs(make_network(config, dataset.classes), dataset.height, dataset.width)
+    macs = forward_macs(network, dataset.height, dataset.width)
     rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
     return choose_options(config.step, device, macs * rows, ranks.count)
 
@@ -163,16 +166,23 @@ def make_training_batches(
     pipeline: PipelineOptions,
     device: torch.device,
     precision: Precision,
-    ranks: Ranks = ALONE,
     recipe: Recipe | None = None,
 ) -> TrainingBatches:
-    """The training pipeline of that name; with several ranks, of this one's rows; None is the configured recipe.
+    """The training pipeline of that name.
+
+    Args:
+        config: The run's.
+        dataset: Where images and labels come from.
+        pipeline: How they are loaded.
+        device: Where batches go.
+        precision: Of the network.
+        recipe: What the plans are drawn from; None: all rows of what the configuration says.
 
     Raises:
         ConfigError: For a data set too small for one step.
         DataError: For a damaged data set, or a pipeline whose library is not installed.
     """
-    recipe, dtype = recipe or make_recipe(config, dataset, ranks), precision.image_dtype
+    recipe, dtype = recipe or make_recipe(config, dataset), precision.image_dtype
     if pipeline.name == "ffcv":
         from pipelines.ffcv_loader import FfcvTraining
 

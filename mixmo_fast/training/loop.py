@@ -5,7 +5,7 @@ that resumes from the checkpoint of epoch e repeats exactly what an uninterrupte
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,6 +33,7 @@ def train(
     folder: Path,
     progress: RunProgress,
     first_epoch: int = 1,
+    after_first: Callable[[], None] | None = None,
 ) -> None:
     """Trains from `first_epoch` to the configured end, evaluating, logging and saving on the way.
 
@@ -45,6 +46,7 @@ def train(
         folder: The run folder.
         progress: Told of steps and epochs.
         first_epoch: From 1.
+        after_first: Called when that one is saved, where something is logged: for what can wait so long.
 
     Raises:
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
@@ -74,6 +76,8 @@ def train(
                 aliases.append(paths.epoch(epoch))
             save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
             progress.epoch(epoch, totals.loss, row.top1, row.rows_per_second)
+            if after_first and epoch == first_epoch:
+                after_first()
         step.ranks.wait()
 
 

@@ -13,7 +13,7 @@ from benchmarks.parity import write_cifar10
 from mixmo_fast.errors import ConfigError, DataError, MixmoError
 from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.evaluation.temperature import fit_temperature
-from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run, save_predictions
+from mixmo_fast.run.evaluate import evaluate_run, save_predictions
 from mixmo_fast.run.page import record_evaluation
 from mixmo_fast.run.shifted import resize
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -202,7 +202,7 @@ def test_the_digits_against_fashion_mnist(trained, on_fashion_mnist, tmp_path):
     data.mkdir()
     for name, place in (("digits", trained), ("fashion_mnist", on_fashion_mnist)):
         (data / name).symlink_to(place.data / name)
-    found = evaluate_run(EvaluateOptions(trained.run, "last", data, ood=("fashion_mnist",), device="cpu"), print)
+    found = evaluate_run(trained.run, print, checkpoint="last", data=data, ood=("fashion_mnist",), device="cpu")
     assert found.ood[0].images == 1000
 
 

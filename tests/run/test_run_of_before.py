@@ -43,9 +43,9 @@ def test_the_same_command_finds_it_complete(before):
 def test_what_it_recorded_is_shown_on_its_page(before):
     from rich.console import Console
 
-    from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison  # matplotlib takes a second to import
+    from mixmo_fast.reproduce.reporting import write_comparison  # matplotlib takes a second to import
 
-    write_comparison(ReportOptions((before.run,)), Console(quiet=True))
+    write_comparison([before.run], Console(quiet=True))
     page = (before.run / "report.html").read_text()
     for said in ("62.12 %", "Cut-MixMo", "fp32"):
         assert said in page

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mixmo_fast.reproduce.jobs import Launch
 from mixmo_fast.reproduce.plan import PlannedRun, plan_reproduction, write_plan
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.train import train_run
 
 TINY = """
 data: {dataset: digits, holdout: 0.8}
@@ -38,8 +38,10 @@ def undisturbed(run: PlannedRun, launch: Launch, folder: Path) -> list[dict]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        options = TrainOptions(run.config_path(launch.out), launch.data, folder, device="cpu", report=False)
-        return repeatable(read_history(train_run(options, Console(file=io.StringIO()))))
+        console = Console(file=io.StringIO())
+        path = run.config_path(launch.out)
+        trained = train_run(path, console, data=launch.data, runs=folder, device="cpu", report=False)
+        return repeatable(read_history(trained))
     finally:
         torch.set_num_threads(threads)
 

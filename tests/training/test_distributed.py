@@ -144,7 +144,8 @@ def test_the_ranks_batches_are_the_whole_batch(digits, name, request):
     options = build.PipelineOptions(name, workers=1)
 
     def first(ranks: Ranks, count: int = 3) -> list[dict[str, torch.Tensor]]:
-        with closing(build.make_training_batches(config, dataset, options, CPU, FP32, ranks)) as batches:
+        recipe = build.make_recipe(config, dataset, ranks)
+        with closing(build.make_training_batches(config, dataset, options, CPU, FP32, recipe)) as batches:
             assert batches.steps_per_epoch == 22
             steps = batches.epoch(1)
             return [{key: value.clone() for key, value in vars(next(steps)).items()} for _ in range(count)]

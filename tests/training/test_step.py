@@ -115,7 +115,10 @@ def test_a_cpu_compiles_what_is_worth_it(monkeypatch):
     for name, dataset, compiled in (("wide_resnet, depth: 10, width: 1", "digits", False), (None, "cifar100", True)):
         text = CONFIG.replace("digits", dataset)
         text = text if name else text.replace("depth: 10, width: 1", "depth: 28, width: 10")
-        chosen = build.make_step_options(parse_config(text, "test"), dataset_info(dataset), CPU)
+        config, info = parse_config(text, "test"), dataset_info(dataset)
+        with torch.device("meta"):
+            network = build.make_network(config, info.classes)
+        chosen = build.make_step_options(config, network, info, CPU)
         assert chosen.compile is compiled
         assert (chosen.cuda_graph, chosen.stem) == (False, "separate")
     monkeypatch.setattr(shutil, "which", lambda _: None)
