@@ -54,7 +54,7 @@ class _Beginning:
 
 
 def train_run(
-    config: Path | Config,
+    source: Path | Config,
     console: Console,
     *,
     name: str = "",
@@ -78,9 +78,9 @@ def train_run(
     Under `torchrun` this is one of several ranks; rank 0 writes and prints.
 
     Args:
-        config: The configuration file, whose name names the run; or a configuration.
+        source: The configuration's file, whose name names the run; or a configuration.
         console: Where it is told how far the run is.
-        name: Of the run, where `config` is no file.
+        name: Of the run, where the source is no file.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -108,14 +108,13 @@ def train_run(
     ranks = ranks_of_environment()
     if not ranks.writes:
         console = Console(quiet=True)
-    overrides = [*overrides, *extra]
-    if isinstance(config, Path):
-        folder = runs / config.stem
-        config = load_config(config, overrides, notify=lambda line: _say(console, line))
+    changes = [*overrides, *extra]
+    if isinstance(source, Path):
+        name, config = source.stem, load_config(source, changes, notify=lambda line: _say(console, line))
     else:
-        folder = runs / name
-        config = override(config, overrides)
+        config = override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers, cache)
+    folder = runs / name
     wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:
