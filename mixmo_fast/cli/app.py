@@ -42,7 +42,8 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     annotation = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
     asked = inspect.signature(work)
     debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
-    command.__signature__ = asked.replace(parameters=[*asked.parameters.values(), debug])
+    wrapped: Any = command
+    wrapped.__signature__ = asked.replace(parameters=[*asked.parameters.values(), debug])
     command.__annotations__ = work.__annotations__ | {"debug": annotation}
     return command
 

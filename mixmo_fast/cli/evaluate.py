@@ -4,7 +4,7 @@ Only arguments are parsed here; see `mixmo_fast.cli.app`.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, cast
 
 import typer
 
@@ -89,7 +89,7 @@ def evaluate(
             runs=runs,
             device=device,
             precision=precision,
-            ensemble=ensemble,
+            ensemble=cast("Literal['logits', 'probabilities']", ensemble),  # or it is refused there
             calibrate_on=calibrate_on or "test-halves",
             robustness=robustness,
             mce_against=mce_against,

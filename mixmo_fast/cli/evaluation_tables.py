@@ -70,5 +70,5 @@ def _table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"

@@ -24,6 +24,7 @@ from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, eva
 from mixmo_fast.runfolder.evaluated import SavedRobustness
 from mixmo_fast.runfolder.names import EVALUATION
 from mixmo_fast.runfolder.record import Record
+from mixmo_fast.runfolder.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -221,7 +222,8 @@ def robustness_table(robustness: Robustness) -> Table:
         for name in extra:
             table.add_row(*_row(name, rows[name]), style="dim")
     pooled = robustness.pooled
-    lines = [f"all images as one set: top-1 {100 * pooled.top1:.2f} %, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
+    top1 = SCORES["top1"].written(pooled.top1)
+    lines = [f"all images as one set: top-1 {top1}, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
     if robustness.mce is not None:
         lines.append(f"mean corruption error {100 * robustness.mce:.1f} %, where {robustness.mce_against} has 100 %")
     table.caption, table.caption_justify = Text("\n".join(lines)), "left"

@@ -135,11 +135,7 @@ def scale_two_fold(
         temperatures.append(temperature)
         halves.append(score_predictions(scaled[judged], predictions[judged], labels[judged]))
     one, other = halves
-    averaged = {
-        "ece": (one.ece + other.ece) / 2,
-        "tace": (one.tace + other.tace) / 2,
-        "auc": None if one.auc is None or other.auc is None else (one.auc + other.auc) / 2,
-    }
+    averaged = {name: _mean(getattr(one, name), getattr(other, name)) for name in ("ece", "tace", "auc")}
     scores = score_predictions(scaled, predictions, labels).model_copy(update=averaged)
     return TemperatureScaling(tuple(temperatures), "test-halves", scores, scaled)
 
@@ -170,3 +166,7 @@ def scale_with(
     scaled = ensemble_logits(logits_SMK, ensemble) / temperature
     scores = score_predictions(scaled, logits_SMK.argmax(dim=2), labels_S.long())
     return TemperatureScaling((temperature,), calibrated_on, scores, scaled)
+
+
+def _mean(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else (one + other) / 2

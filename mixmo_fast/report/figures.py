@@ -60,8 +60,13 @@ def test_top1(history: Sequence[Epoch]) -> Plot | None:
                 axes.plot(epochs, _gaps(values), label=member_label(member, members), **member_line(theme, member))
         axes.plot(epochs, [row.top1 for row in rows], marker=_marker(rows), color=theme.text, label=name)
         axes.plot(
-            *([best.epoch], [best.top1], "o"),
-            **{"markersize": 9, "color": "none", "markeredgecolor": theme.text, "label": "best on test"},
+            [best.epoch],
+            [best.top1],
+            "o",
+            markersize=9,
+            color="none",
+            markeredgecolor=theme.text,
+            label="best on test",
         )
         axes.set(xlabel="epoch")
         axes.legend(loc="lower right")

@@ -85,8 +85,8 @@ def _lead(run: RunFiles) -> list[str]:
         planned = run.config.schedule.epochs if run.config else run.history[-1].epoch
         done = run.history[-1].epoch
         parts.append(f"{done} epochs" if done == planned else f"{done} of {planned} epochs so far")
-    parts = [part for part in parts if part]
-    return lines + ([f"Trained on {', '.join(parts)}."] if parts else [])
+    told = [part for part in parts if part]
+    return lines + ([f"Trained on {', '.join(told)}."] if told else [])
 
 
 def recipe_line(config: Config) -> str:

@@ -112,7 +112,7 @@ def speeds_of_runs(runs: Iterable[PlannedRun], out: Path) -> tuple[Speed, ...]:
             summary = read_record(run.folder(out) / SUMMARY, RunSummary)
         except MixmoError:
             continue
-        if summary and (summary.epochs or 0) >= run.epochs and summary.device and (summary.rows_per_second or 0) > 0:
+        if summary and (summary.epochs or 0) >= run.epochs and summary.device and summary.rows_per_second:
             where = f"runs in {out}, {summary.device}"
             speeds.append(Speed(run.config.network, run.size.macs, summary.rows_per_second, where))
     return tuple(speeds)

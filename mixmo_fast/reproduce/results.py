@@ -23,7 +23,8 @@ from mixmo_fast.reproduce.targets import config_of_name
 from mixmo_fast.runfolder.history import best_epoch, read_progress, tested
 from mixmo_fast.runfolder.names import ENVIRONMENT, PAGE
 from mixmo_fast.runfolder.record import read_record
-from mixmo_fast.runfolder.records import Environment, Epoch, StartedFrom
+from mixmo_fast.runfolder.records import BestScores, Environment, Epoch, StartedFrom
+from mixmo_fast.runfolder.scores import Scores
 
 
 def collect(places: Sequence[Path], beside: Path) -> Results:
@@ -73,7 +74,8 @@ def _seed_result(run: FoundRun, beside: Path) -> SeedResult:
     except MixmoError as problem:
         error = error or str(problem)
     environment = environment or Environment()
-    last, best = next(reversed(tested(history)), None), best_epoch(history)
+    last: Scores | None = next(reversed(tested(history)), None)
+    best: BestScores | Epoch | None = best_epoch(history)
     if state.status == "complete" and summary:
         last, best = summary.last or last, summary.best_on_test or best
     seconds = summary.train_seconds if state.status == "complete" and summary else None

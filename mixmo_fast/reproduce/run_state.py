@@ -13,7 +13,7 @@ from typing import Literal
 
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.plan import PlannedRun
-from mixmo_fast.runfolder.history import read_progress, tested
+from mixmo_fast.runfolder.history import read_progress
 from mixmo_fast.runfolder.lock import lock_owner
 from mixmo_fast.runfolder.names import FAILED, SUMMARY, has_begun
 from mixmo_fast.runfolder.records import Epoch
@@ -134,7 +134,7 @@ def sum_of_seconds_left(states: Sequence[RunState], work: Mapping[tuple[str, int
 def _state(
     planned: PlannedRun, status: Status, history: Sequence[Epoch], owner: str | None = None, error: str | None = None
 ) -> RunState:
-    top1 = [row.top1 for row in tested(history)]
+    top1 = [row.top1 for row in history if row.top1 is not None]
     speeds = [row.rows_per_second for row in history if row.rows_per_second is not None]
     trained = [row.train_seconds for row in history if row.train_seconds is not None]
     pace = None

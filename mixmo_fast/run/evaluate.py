@@ -72,7 +72,7 @@ class Evaluation:
             temperature_scaling=self.scaling.record(),
             classes=self.trained.dataset.class_names,
             reliability=Reliability(before=self.before, after=self.after),
-            confusion=self.confusion.tolist(),
+            confusion=tuple(tuple(row) for row in self.confusion.tolist()),
             selective=self.selective,
             robustness=self.robustness,
             ood=self.ood,
@@ -147,14 +147,14 @@ def evaluate_run(
         confusion=confusion(averaged, labels),
         selective=select(averaged, labels),
     )
-    ood = [detect(name, logits, trained.predict(batches)[0], ensemble) for name, batches in others.items()]
-    evaluation = replace(evaluation, logits=logits.cpu(), labels=labels.cpu(), ood=tuple(ood))
+    foreign = [detect(name, logits, trained.predict(batches)[0], ensemble) for name, batches in others.items()]
+    evaluation = replace(evaluation, logits=logits.cpu(), labels=labels.cpu(), ood=tuple(foreign))
     if corrupted:
-        found = _robustness(trained, ensemble, corrupted, progress)
+        measured = _robustness(trained, ensemble, corrupted, progress)
         if against:
-            mce = mean_corruption_error(found, against)
-            found = found.model_copy(update={"mce": mce, "mce_against": str(mce_against)})
-        evaluation = replace(evaluation, robustness=found)
+            mce = mean_corruption_error(measured, against)
+            measured = measured.model_copy(update={"mce": mce, "mce_against": str(mce_against)})
+        evaluation = replace(evaluation, robustness=measured)
     return evaluation
 
 

@@ -25,7 +25,8 @@ from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
 from mixmo_fast.runfolder.names import CheckpointPaths, has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
-from mixmo_fast.runfolder.records import Environment, RunSummary, StartedFrom
+from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary, StartedFrom
+from mixmo_fast.runfolder.scores import SCORES, Scores
 from mixmo_fast.training.checkpoint import Checkpoint, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
@@ -149,9 +150,10 @@ def _train(
     complete = done >= config.schedule.epochs and has_ended(folder)
     if not ranks.agree((done, complete, started_from and started_from.sha256)):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
-    if complete:
+    if complete and checkpoint:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
-        _say(console, _in_a_sentence(read_record(folder / names.SUMMARY, RunSummary), folder))
+        if summary := read_record(folder / names.SUMMARY, RunSummary):
+            _say(console, _in_a_sentence(summary, folder))
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
@@ -193,7 +195,7 @@ def _train(
             return
         _prepare(folder, from_scratch)
         write_text(folder / names.CONFIG, to_yaml(config))
-        recorded = Environment(**machine, command=sys.argv, ranks=ranks.count, step=asdict(how))
+        recorded = Environment(**machine, command=tuple(sys.argv), ranks=ranks.count, step=asdict(how))
         if started_from:
             recorded = recorded.model_copy(update={"init": started_from})
         write_record(folder / names.ENVIRONMENT, recorded, indent=1)
@@ -210,7 +212,7 @@ def _train(
         train(config, step, batches, test, log, folder, progress, first_epoch, after_first=draw)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
-        summary = summarise(name, config, log.history, recorded.device, pipeline.name, how.precision.name)
+        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
         write_record(folder / names.SUMMARY, summary, indent=1)
@@ -283,10 +285,11 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
 
 
 def _in_a_sentence(summary: RunSummary, folder: Path) -> str:
-    last, best = summary.last, summary.best_on_test
+    last, best = summary.last or Scores(), summary.best_on_test or BestScores()
+    last_top1, best_top1 = (SCORES["top1"].written(scores.top1) for scores in (last, best))
     return (
-        f"test top-1 {100 * last.top1:.2f} % after the last epoch ({100 * best.top1:.2f} % after epoch {best.epoch}, "
-        f"the best on test), NLL {last.nll:.3f}, ECE {last.ece:.3f}; trained in {duration(summary.train_seconds)} at "
+        f"test top-1 {last_top1} after the last epoch ({best_top1} after epoch {best.epoch}, the best on test), NLL "
+        f"{last.nll:.3f}, ECE {last.ece:.3f}; trained in {duration(summary.train_seconds or 0)} at "
         f"{summary.rows_per_second:,.0f} rows/s. Everything is in {folder}"
     )
 

@@ -111,7 +111,7 @@ SCORES: dict[str, Score] = {
 
 def definition(name: str) -> str:
     """What a score means, as a file's `definitions` say it."""
-    text = Scores.model_fields[name].description
+    text = Scores.model_fields[name].description or name
     return text[0].lower() + text[1:].rstrip(".")
 
 

@@ -75,7 +75,7 @@ def train(
             if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
                 aliases.append(paths.epoch(epoch))
             save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
-            progress.epoch(epoch, totals.loss, row.top1, row.rows_per_second)
+            progress.epoch(epoch, totals.loss, row.top1, totals.rows / seconds)
             if after_first and epoch == first_epoch:
                 after_first()
         step.ranks.wait()

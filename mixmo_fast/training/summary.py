@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
+from typing import Any
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.runfolder.history import best_epoch
@@ -64,6 +65,6 @@ def final_metrics(summary: RunSummary) -> dict[str, float]:
     }
 
 
-def _scores(epoch: Epoch) -> dict[str, float | tuple[float, ...] | None]:
+def _scores(epoch: Epoch) -> dict[str, Any]:
     """All of them: a run that began under an earlier version may lack a score in its first epochs."""
     return {name: getattr(epoch, name) for name in SCORES}
