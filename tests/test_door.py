@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 
@@ -65,6 +66,12 @@ def test_type_checkers_see_the_names_that_python_finds():
     seen = {alias.asname: node.module for node in checked.body for alias in node.names}
     assert seen == mf._HOME
     assert all((REPOSITORY / package / "py.typed").is_file() for package in ("mixmo_fast", "pipelines"))
+
+
+def test_documents_and_examples_name_what_there_is():
+    for path in (REPOSITORY / "README.md", *(REPOSITORY / "examples").glob("*.py")):
+        named = set(re.findall(r"\bmf\.(\w+)", path.read_text()))
+        assert named and named <= set(mf.__all__), path
 
 
 def test_a_configuration_is_a_file_a_name_a_mapping_or_another_configuration():
