@@ -29,7 +29,7 @@ demo: setup ## convert, train and evaluate on handwritten digits (about a minute
 
 # Two processes of one thread each are faster than one process of two.
 test: setup ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import sys
+from collections import Counter
 from pathlib import Path
 
 import numba
@@ -10,6 +12,7 @@ import torch
 from fashion import FOLDER
 from lab import Lab
 
+from mixmo_fast.cli import app as cli
 from mixmo_fast.cores import available_cores
 from mixmo_fast.reproduce.jobs import Launch
 from pipelines.datasets.convert import convert
@@ -20,16 +23,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return available_cores()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads what is marked
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together, because they share what was made for them; slow ones are dealt out one by one.
-
-    FFCV's functions are compiled in one process alone, and there is never more than one Ray.
-    """
-    for item in items if "PYTEST_XDIST_WORKER" in os.environ else ():
-        shared = [name for name in ("ffcv", "ray") if item.get_closest_marker(name)]
-        if shared or not item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+    """Files are dealt out whole; those with the most slow tests come first, so that all processes end together."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +55,20 @@ def trained(tmp_path_factory, digits) -> Lab:
     place = Lab(tmp_path_factory.mktemp("trained"), digits)
     place.train()
     return place
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs `mixmo-fast` in this process: (exit code, stdout, stderr)."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mixmo-fast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+            sys.exit(0)
+        return stopped.value.code or 0, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

@@ -296,10 +296,10 @@ def test_yaml_beyond_the_safe_part_is_refused_with_its_line(text, named):
 @pytest.mark.parametrize("filler", ["[", "{a: ", "[1,", "a: &a [*a, ", "1_", "- "])
 def test_hostile_text_is_refused_at_once(filler):
     text = filler * (MAX_BYTES // len(filler))
-    started = time.perf_counter()
+    started = time.process_time()
     complaint(text)
     complaint(filler * MAX_BYTES * 100)
-    assert time.perf_counter() - started < 20
+    assert time.process_time() - started < 20
 
 
 @settings(max_examples=300, deadline=None)

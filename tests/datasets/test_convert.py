@@ -212,7 +212,7 @@ def test_two_conversions_at_once_end_with_one_whole_folder(tmp_path, monkeypatch
     turn = threading.Lock()
 
     def at_once(*arguments):
-        together.wait(timeout=20)
+        together.wait(timeout=60)
         with turn:
             return move(*arguments)
 

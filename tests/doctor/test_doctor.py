@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from places import REPOSITORY
 
-from mixmo_fast.cli import app as cli
 from mixmo_fast.doctor import examine as doctor_command
 from mixmo_fast.doctor import findings, machine
 from mixmo_fast.doctor.examine import describe_dataset, examine, in_words, trainable
@@ -26,20 +25,6 @@ GPU = Gpu("A GPU", 80 * 10**9, "9.0", bf16=True)
 def quick(monkeypatch):
     """No other process is asked, so that a test does not wait for packages to load."""
     monkeypatch.setattr(machine, "answer", lambda *_, **__: (False, "not asked"))
-
-
-@pytest.fixture
-def doctor(monkeypatch, capsys):
-    """Runs `mixmo-fast doctor` in this process: (exit code, stdout, stderr)."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mixmo-fast", "doctor", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-            sys.exit(0)
-        return stopped.value.code or 0, *capsys.readouterr()
-
-    return run
 
 
 def named(found: list[Finding], name: str) -> Finding:
@@ -94,8 +79,8 @@ def test_neither_ffcv_nor_dali_is_loaded_into_this_process(tmp_path):
     assert run.stdout.strip() == ""
 
 
-def test_the_command_prints_a_table_then_what_to_do_then_the_verdict(doctor, quick, digits):
-    code, out, err = doctor("--data", digits)
+def test_the_command_prints_a_table_then_what_to_do_then_the_verdict(command, quick, digits):
+    code, out, err = command("doctor", "--data", digits)
     assert (code, err) == (0, "")
     table, rest = out.split("What to do:")
     assert "1,438 + 359 images of 16x16, sizes are right" in table
@@ -103,29 +88,29 @@ def test_the_command_prints_a_table_then_what_to_do_then_the_verdict(doctor, qui
     assert rest.strip().endswith("Ready to train")
 
 
-def test_the_findings_can_be_had_as_json(doctor, quick, digits, tmp_path):
+def test_the_findings_can_be_had_as_json(command, quick, digits, tmp_path):
     path = tmp_path / "new" / "findings.json"
-    assert doctor("--data", digits, "--json", path)[0] == 0
+    assert command("doctor", "--data", digits, "--json", path)[0] == 0
     content = json.loads(path.read_text())
     assert content["trainable"] is True
     assert [one["name"] for one in content["findings"] if one["area"] == "data"][-len(DATASETS) :] == list(DATASETS)
     assert set(content["findings"][0]) == {"area", "name", "state", "detail", "remedy"}
 
 
-def test_json_that_cannot_be_written_is_one_line(doctor, quick, digits, tmp_path):
+def test_json_that_cannot_be_written_is_one_line(command, quick, digits, tmp_path):
     (tmp_path / "file").write_text("")
-    code, _, err = doctor("--data", digits, "--json", tmp_path / "file" / "findings.json")
+    code, _, err = command("doctor", "--data", digits, "--json", tmp_path / "file" / "findings.json")
     assert code == 2
     assert len(err.splitlines()) == 1
     assert "cannot write" in err
 
 
-def test_a_machine_that_cannot_train_ends_with_exit_code_2(doctor, quick, monkeypatch, digits):
+def test_a_machine_that_cannot_train_ends_with_exit_code_2(command, quick, monkeypatch, digits):
     whole = doctor_command._import
     monkeypatch.setattr(
         doctor_command, "_import", lambda name: (None, "libcudart.so.13: missing") if name == "torch" else whole(name)
     )
-    code, out, _ = doctor("--data", digits)
+    code, out, _ = command("doctor", "--data", digits)
     assert code == 2
     assert "Nothing can be trained before this is mended: torch" in out
     assert "pip install --force-reinstall torch" in out

@@ -1,6 +1,5 @@
 """The bars of the reliability diagram add up to the ECE, and the confusion matrix to the accuracy."""
 
-import json
 import math
 
 import numpy as np
@@ -58,13 +57,6 @@ def test_bins_counted_by_hand():
     assert (high.low, high.high, high.count) == (0.5, 1, 3)
     assert high.confidence == pytest.approx(2.5 / 3)
     assert high.accuracy == pytest.approx(2 / 3)
-
-
-def test_bins_are_json_ready():
-    bins = [one.as_dict() for one in reliability(torch.tensor([[9.0, 0.0]]), torch.tensor([0]))]
-    assert json.loads(json.dumps(bins, allow_nan=False)) == bins
-    assert len(bins) == 15
-    assert bins[0] == {"low": 0, "high": pytest.approx(1 / 15), "count": 0, "confidence": None, "accuracy": None}
 
 
 @golden_cases

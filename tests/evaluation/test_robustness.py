@@ -3,7 +3,6 @@
 import io
 import json
 import math
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -12,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.evaluation.robustness import (
     CorruptedSet,
@@ -24,12 +21,6 @@ from mixmo_fast.evaluation.robustness import (
     read_robustness,
     robustness_table,
 )
-from mixmo_fast.run import build
-from mixmo_fast.training.checkpoint import load_checkpoint, load_network
-from pipelines.assembly.assemble import normalisation_table
-from pipelines.datasets.corrupt import CORRUPTIONS, SEVERITIES, corrupt
-from pipelines.datasets.store import open_dataset
-from pipelines.resident import ResidentEvaluation
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -261,32 +252,3 @@ def test_the_table_shows_every_number_in_percent():
     assert "CIFAR-10-C" in text
     assert "one set: top-1 54.17 %" in text
     assert "58.3 %, where runs/[bold]single has 100 %" in text
-
-
-def test_a_trained_network_is_the_worse_the_stronger_the_corruption(trained):
-    path = trained.path()
-    checkpoint = load_checkpoint(path)
-    network = build.make_network(parse_config(checkpoint.config, str(path)), 10)
-    load_network(network, checkpoint.network, path)
-    dataset = open_dataset(trained.data, "digits")
-    images, labels = torch.from_numpy(dataset.load_images("test")), dataset.load_labels("test")
-    table = normalisation_table(dataset.mean, dataset.std)
-
-    def batches(corrupted: torch.Tensor) -> ResidentEvaluation:
-        return ResidentEvaluation(corrupted.numpy(), labels, table, 100, torch.device("cpu"))
-
-    def predicted(split) -> tuple[torch.Tensor, torch.Tensor]:
-        return predict(network, split, nullcontext)
-
-    sets = (
-        CorruptedSet(name, severity, batches(corrupt(images, name, severity, seed=0)))
-        for name in CORRUPTIONS
-        for severity in SEVERITIES
-    )
-    found = evaluate_robustness(predicted, sets, "synthetic", CORRUPTIONS)
-    clean = evaluate_logits(*predicted(batches(images)))
-    assert found.pooled.top1 == pytest.approx(found.mean_top1)
-    assert found.mean_top1 < clean.top1
-    assert found.pooled.nll > clean.nll
-    by_severity = np.array(found.top1).mean(axis=0)
-    assert by_severity[0] > by_severity[2] > by_severity[4]

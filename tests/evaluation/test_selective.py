@@ -1,6 +1,5 @@
 """Risks are those of every order of equally confident samples, averaged, and the curve ends at the error rate."""
 
-import json
 import math
 from itertools import permutations
 
@@ -92,13 +91,6 @@ def test_a_curve_has_at_most_201_points_each_of_them_once(samples):
     assert len(found.coverage) == min(samples, 201)
     assert list(found.coverage) == sorted(set(found.coverage))
     assert (found.coverage[0], found.coverage[-1]) == (1 / samples, 1)
-
-
-def test_a_selection_is_json_ready():
-    found = select(*logits_of([0.6, 0.9, 0.7], [0, 0, 1]))
-    as_json = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert as_json.keys() == {"coverage", "risk", "aurc", "accuracy_at_80", "accuracy_at_90", "accuracy_at_95"}
-    assert as_json["risk"] == list(found.risk)
 
 
 def test_what_is_no_evaluation_set_is_refused():

@@ -1,7 +1,6 @@
 """The temperature is the one that minimises NLL, and no sample is scaled by a temperature that has seen it."""
 
 import io
-import json
 import math
 
 import numpy as np
@@ -152,17 +151,6 @@ def test_a_temperature_of_one_changes_nothing():
     scaling = scale_with(1.0, logits, labels, "probabilities")
     assert scaling.scores == evaluate_logits(logits, labels, "probabilities")
     assert scaling.calibrated_on == "train-holdout"
-
-
-def test_what_a_scaling_says_is_json_ready():
-    logits, labels = random_set(50, 9)
-    scaling = scale_two_fold(logits, labels)
-    as_json = json.loads(json.dumps(scaling.record().as_dict(), allow_nan=False))
-    assert as_json == {
-        "calibrated_on": "test-halves",
-        "temperatures": list(scaling.temperatures),
-        "scores": scaling.scores.as_dict(),
-    }
 
 
 def test_what_cannot_be_scaled_is_refused():

@@ -9,17 +9,28 @@ Shapes: N images, B rows, M members.
 
 import dataclasses
 import gc
+import importlib.util
+import os
+import subprocess
+import sys
+import threading
 from contextlib import closing
-from dataclasses import fields
+from functools import lru_cache
+from itertools import islice, product
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
+from lab import Lab, assert_same_tensors
+from places import REPOSITORY, TESTS
+from small_dataset import assert_same_batch
 
-from mixmo_fast.batch import Batch
+from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import DataError
 from mixmo_fast.mixing.plan import draw_step_plan
 from mixmo_fast.run import build
 from mixmo_fast.training.precision import Precision
@@ -29,15 +40,12 @@ from pipelines.datasets.convert import write_folder
 from pipelines.datasets.sources import OriginalImages
 from pipelines.datasets.store import Dataset, open_dataset
 from pipelines.plans import pack, unpack
-from pipelines.reference import Rows
+from pipelines.reference import ReferenceTraining, Rows
 
-CPU = torch.device("cpu")
-PIPELINES = [
-    "resident",
-    pytest.param("ffcv", marks=[pytest.mark.ffcv, pytest.mark.filterwarnings("default")]),
-    pytest.param("dali", marks=[pytest.mark.dali, pytest.mark.filterwarnings("default")]),
-    "reference",
-]
+CPU, FP32 = torch.device("cpu"), Precision("fp32", "cpu")
+FFCV = pytest.param("ffcv", marks=[pytest.mark.ffcv, pytest.mark.filterwarnings("default")])
+DALI = pytest.param("dali", marks=[pytest.mark.dali, pytest.mark.filterwarnings("default")])
+PIPELINES = ["resident", FFCV, DALI, "reference"]
 # data set, members, manifold mixing, input mixing, repetitions
 CASES = [
     ("cifar100", 1, None, None, 1),
@@ -54,22 +62,22 @@ CASES = [
     ("digits", 2, "patch", "cutmix", 2),
     ("digits", 3, "stackvertical", "stackhorizontal", 4),
 ]
-# the same, then workers and the fraction held out
+USUAL = CASES[2]
+# the same, then the fraction held out
 AUGMIX_CASES = [
-    ("cifar100", 1, None, None, 2, 2, 0.0),
-    ("cifar100", 2, "patch", "cutmix", 4, 2, 0.3),
-    ("tinyimagenet", 2, "linear", "mixup", 1, 1, 0.0),
-    ("cifar100", 3, "cow", None, 4, 1, 0.0),
+    ("cifar100", 1, None, None, 2, 0.0),
+    ("cifar100", 2, "patch", "cutmix", 4, 0.3),
+    ("tinyimagenet", 2, "linear", "mixup", 1, 0.0),
+    ("cifar100", 3, "cow", None, 4, 0.0),
 ]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory, digits) -> Path:
+def data(tmp_path_factory) -> Path:
     """A data folder with few images of each shape; 103 of them never fill a whole number of steps."""
     folder = tmp_path_factory.mktemp("contract")
-    (folder / "digits").symlink_to(digits / "digits")
     random = np.random.default_rng(0)
-    for name in ("cifar100", "tinyimagenet"):
+    for name in ("cifar100", "tinyimagenet", "digits"):
         info = dataset_info(name)
         images = random.integers(0, 256, (103, info.height, info.width, 3), dtype=np.uint8)
         labels = random.integers(0, info.classes, 103)
@@ -92,14 +100,14 @@ def config_of(
     mixing: str | None,
     msda: str | None,
     repetitions: int,
-    holdout: float = 0.0,
-    augmentation: str = "standard",
+    data: str = "",
 ) -> Config:
+    """A small run; `data` is what else its data section has."""
     manifold = "null" if mixing is None else f"{{method: {mixing}, prob: {1.0 if mixing == 'linear' else 0.6}}}"
     network = "preact_resnet, depth: 18" if name == "tinyimagenet" else "wide_resnet, depth: 10"
     return parse_config(
         f"""
-data: {{dataset: {name}, holdout: {holdout}, augmentation: {augmentation}}}
+data: {{dataset: {name}, {data}}}
 network: {{kind: {network}, width: 1, members: {members}}}
 mixing: {manifold}
 msda: {f"{{method: {msda}, prob: 0.6}}" if msda else "null"}
@@ -112,30 +120,61 @@ seed: 7
     )
 
 
-def assert_epochs_are_the_witness(config: Config, dataset: Dataset, options: build.PipelineOptions, steps: int) -> None:
+def skip_without_library(pipeline: str) -> None:
+    """Looks for the library without importing it, which may change this process's number of threads."""
+    name = {"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch")
+    try:
+        found = importlib.util.find_spec(name)
+    except ModuleNotFoundError:  # not even what it would lie in
+        found = None
+    if found is None:
+        pytest.skip(f"needs {name}")
+
+
+def make_batches(config: Config, dataset: Dataset, pipeline: str, workers: int | None = 0) -> TrainingBatches:
+    """The pipeline, if what it needs is installed; without workers `reference` works in this process."""
+    skip_without_library(pipeline)
+    if (pipeline, workers) == ("reference", 0):
+        arrays, recipe = (
+            (dataset.load_images("train"), dataset.load_labels("train")),
+            build.make_recipe(config, dataset),
+        )
+        return ReferenceTraining(*arrays, dataset.mean, dataset.std, recipe, config.seed, CPU, workers=0)
+    options = build.PipelineOptions(pipeline, 1 if workers == 0 else workers)
+    return build.make_training_batches(config, dataset, options, CPU, FP32)
+
+
+@lru_cache(maxsize=1)  # for the four pipelines, one after the other
+def witness(folder: Path, case: tuple, settings: str) -> dict[tuple[int, int], Batch]:
+    """(epoch, step) -> batch: of two epochs the first steps, and the last ones, of a later block of plans."""
+    config, dataset = config_of(*case, settings), open_dataset(folder, case[0])
     recipe = build.make_recipe(config, dataset)
     images = torch.from_numpy(dataset.load_images("train"))
     labels = torch.from_numpy(dataset.load_labels("train"))
     table = torch.from_numpy(normalisation_table(dataset.mean, dataset.std))
-    by_pillow = ByPillow(config, dataset)
-    batches = build.make_training_batches(config, dataset, options, CPU, Precision("fp32", "cpu"))
-    with closing(batches):
-        assert batches.steps_per_epoch == recipe.steps_per_epoch
+    by_pillow, batches = ByPillow(config, dataset), {}
+    for epoch, step in product((1, 2), {*range(6), recipe.steps_per_epoch - 2, recipe.steps_per_epoch - 1}):
+        plan = draw_step_plan(recipe, config.seed, epoch, step)
+        batch = assemble(images, labels, table, unpack(pack(plan), plan), recipe.crop_padding, torch.float32)
+        images_by_pillow = {"images": by_pillow[epoch, step]} if recipe.augmix else {}
+        batches[epoch, step] = dataclasses.replace(batch, **images_by_pillow)
+    return batches
+
+
+def assert_epochs_are_the_witness(
+    folder: Path, case: tuple, pipeline: str, settings: str = "", workers: int | None = 0
+) -> None:
+    config, dataset = config_of(*case, settings), open_dataset(folder, case[0])
+    expected, steps = witness(folder, case, settings), build.make_recipe(config, dataset).steps_per_epoch
+    with closing(make_batches(config, dataset, pipeline, workers)) as batches:
+        assert batches.steps_per_epoch == steps
         for epoch in (1, 2):
             seen = 0
-            for step, batch in enumerate(batches.epoch(epoch)):
-                if step < steps or step >= recipe.steps_per_epoch - 2:
-                    plan = draw_step_plan(recipe, config.seed, epoch, step)
-                    tensors = unpack(pack(plan), plan)
-                    twin = assemble(images, labels, table, tensors, recipe.crop_padding, torch.float32)
-                    if recipe.augmix:
-                        twin = dataclasses.replace(twin, images=by_pillow[epoch, step])
-                    for field in fields(Batch):
-                        found, expected = getattr(batch, field.name), getattr(twin, field.name)
-                        assert found.dtype == expected.dtype and torch.equal(found, expected), (epoch, step, field.name)
-                    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+            for batch in batches.epoch(epoch):
+                if (epoch, seen) in expected:
+                    assert_same_batch(batch, expected[epoch, seen], epoch, seen)
                 seen += 1
-            assert seen == recipe.steps_per_epoch
+            assert seen == steps
 
 
 class ByPillow:
@@ -150,58 +189,45 @@ class ByPillow:
         return torch.stack([self._rows[(*step, row)][0] for row in range(self._count)]).permute(0, 3, 1, 2)
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
-@pytest.mark.parametrize("pipeline", PIPELINES)
 def test_every_pipeline_makes_the_planned_batches(data, pipeline, case):
-    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
-    config = config_of(*case)
-    assert_epochs_are_the_witness(config, open_dataset(data, case[0]), build.PipelineOptions(pipeline, 1), 12)
+    assert_epochs_are_the_witness(data, case, pipeline)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-@pytest.mark.parametrize("workers", [2, 3, None])
+@pytest.mark.parametrize("settings", ["crop_padding: 0", "crop_padding: 40", "flip: false", "holdout: 0.3"])
+def test_crops_flips_and_images_held_out_are_those_of_the_plan(data, pipeline, settings):
+    assert_epochs_are_the_witness(data, USUAL, pipeline, settings)
+
+
+@pytest.mark.parametrize("pipeline", [FFCV, DALI, "reference"])
+@pytest.mark.parametrize("workers", [1, 3, None])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker")  # where there are fewer cores
 def test_the_number_of_workers_changes_nothing(data, pipeline, workers):
-    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
-    config = config_of("cifar100", 2, "patch", "cutmix", 4)
-    assert_epochs_are_the_witness(config, open_dataset(data, "cifar100"), build.PipelineOptions(pipeline, workers), 99)
+    assert_epochs_are_the_witness(data, USUAL, pipeline, workers=workers)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_images_held_out_of_training_are_held_out_by_every_pipeline(data, pipeline):
-    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
-    config = config_of("cifar100", 2, "patch", "cutmix", 4, holdout=0.3)
-    assert_epochs_are_the_witness(config, open_dataset(data, "cifar100"), build.PipelineOptions(pipeline, 1), 99)
-
-
 @pytest.mark.parametrize("case", AUGMIX_CASES, ids=lambda case: "-".join(map(str, case)))
-@pytest.mark.parametrize("pipeline", PIPELINES)
 def test_every_pipeline_makes_the_same_batches_of_augmixed_images(data, pipeline, case):
-    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
-    *science, workers, holdout = case
-    config, dataset = config_of(*science, holdout, "augmix"), open_dataset(data, case[0])
-    assert_epochs_are_the_witness(config, dataset, build.PipelineOptions(pipeline, workers), 8)
+    *science, holdout = case
+    assert_epochs_are_the_witness(data, tuple(science), pipeline, f"holdout: {holdout}, augmentation: augmix")
 
 
-@pytest.mark.ffcv
-@pytest.mark.filterwarnings("default")
-def test_ffcv_makes_them_with_either_cache(data):
-    pytest.importorskip("ffcv")
-    config, dataset = config_of("cifar100", 2, "patch", "cutmix", 4), open_dataset(data, "cifar100")
-    assert_epochs_are_the_witness(config, dataset, build.PipelineOptions("ffcv", 2, "process"), 99)
+@pytest.fixture(scope="module")
+def by_resident(tmp_path_factory, digits) -> dict[str, torch.Tensor]:
+    """The weights that an epoch ends in."""
+    place = Lab(tmp_path_factory.mktemp("resident"), digits)
+    place.train("schedule.epochs=1", pipeline="resident")
+    return place.checkpoint()["network"]
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-def test_training_ends_in_the_same_weights_whatever_the_pipeline(lab, pipeline):
-    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
-    results = []
-    for name in ("resident", pipeline):
-        lab.train("schedule.epochs=1", pipeline=name, workers=1, from_scratch=True)
-        results.append(lab.checkpoint()["network"])
-    first, second = results
-    assert first.keys() == second.keys()
-    for name, tensor in first.items():
-        assert torch.equal(tensor, second[name]), name
+@pytest.mark.parametrize("pipeline", [FFCV, DALI, "reference"])
+def test_training_ends_in_the_same_weights_whatever_the_pipeline(lab, by_resident, pipeline):
+    skip_without_library(pipeline)
+    lab.train("schedule.epochs=1", pipeline=pipeline, workers=1)
+    assert_same_tensors(lab.checkpoint()["network"], by_resident)
 
 
 @pytest.mark.parametrize(
@@ -211,10 +237,105 @@ def test_training_ends_in_the_same_weights_whatever_the_pipeline(lab, pipeline):
 )
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_a_data_set_that_is_not_what_its_manifest_says_is_refused(data, pipeline, change, message):
-    from mixmo_fast.errors import DataError
-
-    pytest.importorskip({"ffcv": "ffcv", "dali": "nvidia.dali"}.get(pipeline, "torch"))
     dataset = dataclasses.replace(open_dataset(data, "cifar100"), **change)
-    config = config_of("cifar100", 2, "patch", "cutmix", 4)
     with pytest.raises(DataError, match=message):
-        build.make_training_batches(config, dataset, build.PipelineOptions(pipeline, 1), CPU, Precision("fp32", "cpu"))
+        make_batches(config_of(*USUAL), dataset, pipeline, 1)
+
+
+# Beginning and ending
+
+
+@pytest.mark.parametrize("data_section", ["", "augmentation: augmix"])
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_an_epoch_that_is_given_up_changes_no_other(data, pipeline, data_section):
+    config, dataset = config_of("cifar100", 2, "patch", "cutmix", 1, data_section), open_dataset(data, "cifar100")
+    batches, expected = make_batches(config, dataset, pipeline), make_batches(config, dataset, "resident")
+    with closing(batches), closing(expected):
+        for taken in (0, 1, 3, batches.steps_per_epoch):
+            held = batches.epoch(2)
+            assert len(list(islice(held, taken))) == taken
+            for step, (one, other) in enumerate(zip(batches.epoch(1), expected.epoch(1), strict=True)):
+                assert_same_batch(one, other, step)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_numbers_of_threads_stay_as_they_were(data, pipeline, workers):
+    seen = []
+
+    def numbers() -> tuple[int, int, int]:
+        # A new thread begins with the process's number, which a library's threads could change.
+        thread = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        return torch.get_num_threads(), numba.get_num_threads(), seen.pop()
+
+    config, dataset = config_of(*USUAL), open_dataset(data, "cifar100")
+    before = numbers()
+    with closing(make_batches(config, dataset, pipeline, workers)) as batches:
+        assert numbers() == before
+        for _ in islice(batches.epoch(1), 5):
+            assert numbers() == before
+    assert numbers() == before
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+import numba, torch
+
+if __name__ == "__main__":
+    from test_contract import USUAL, config_of, make_batches, open_dataset
+    torch.set_num_threads(3)
+    numba.set_num_threads(2)
+    dataset = open_dataset(Path(sys.argv[1]), "cifar100")
+    batches = make_batches(config_of(*USUAL), dataset, sys.argv[2], 1)
+    epoch = batches.epoch(1)
+    next(epoch)
+    print(torch.get_num_threads(), numba.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_program_that_ends_in_the_middle_of_an_epoch_ends_quietly_and_kept_its_threads(data, tmp_path, pipeline):
+    """In a process that has not imported FFCV or DALI yet."""
+    skip_without_library(pipeline)
+    (tmp_path / "program.py").write_text(PROGRAM)
+    path = os.pathsep.join(map(str, (REPOSITORY, TESTS / "support", TESTS / "pipelines")))
+    environment = os.environ | {"NUMBA_NUM_THREADS": "2", "PYTHONPATH": path}
+    command = [sys.executable, str(tmp_path / "program.py"), str(data), pipeline]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3 2\n", "")
+
+
+BROKEN = "raise ImportError('libgone.so: cannot open\\nfile')"
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "package", "path", "remedy"),
+    [
+        ("ffcv", "ffcv", "ffcv", "run `make setup-ffcv`, or `pip install 'mixmo-fast[ffcv]'` after `apt-get install "),
+        ("dali", "nvidia-dali-cuda120", "nvidia/dali", "run `make setup-dali`, or `pip install 'mixmo-fast[dali]'`"),
+    ],
+)
+def test_a_library_that_is_missing_or_does_not_load_is_one_line(
+    data, tmp_path, monkeypatch, pipeline, package, path, remedy
+):
+    config, dataset = config_of(*USUAL), open_dataset(data, "cifar100")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, path.replace("/", "."), None)
+        with pytest.raises(DataError) as missing:
+            build.make_training_batches(config, dataset, build.PipelineOptions(pipeline), CPU, FP32)
+    assert str(missing.value).startswith(f"the {pipeline} pipeline needs {package}: {remedy}")
+    # Here it may have been imported already, so what does not load is imported elsewhere.
+    (tmp_path / path).mkdir(parents=True)
+    (tmp_path / path.split("/")[0] / "__init__.py").touch()
+    (tmp_path / path / "__init__.py").write_text(BROKEN)
+    find = {
+        "ffcv": "from pipelines.ffcv_loader import _import_image_file as find",
+        "dali": "from pipelines.dali_loader import _import_dali as find",
+    }
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; sys.modules.pop('nvidia', None); {find[pipeline]}; find()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    reason = "which is installed but does not load (libgone.so: cannot open file)"
+    assert f"DataError: the {pipeline} pipeline needs {package}, {reason}: {remedy}" in done.stderr

@@ -6,29 +6,17 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from recipes import small_recipe
 
 from mixmo_fast.mixing.plan import StepPlan, draw_plan_block, draw_step_plan
-from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.recipe import Recipe
 from pipelines.plans import PlanFeed, pack, steps_per_block, unpack
 
 CPU = torch.device("cpu")
 
 
-def recipe(rows: int = 4, method: str = "patch", msda: str = "cutmix") -> Recipe:
-    return Recipe(
-        images=600,
-        rows=rows,
-        repetitions=1,
-        members=2,
-        image_size=(12, 16),
-        map_size=(12, 16),
-        crop_padding=2,
-        flip=True,
-        epochs=10,
-        map_channels=5,
-        mixing=ManifoldMixing(method, 0.5, 2.0, 3.0, 11 / 12),
-        msda=InputMixing(msda, 0.5, 1.0),
-    )
+def recipe(rows: int = 4, **changes) -> Recipe:
+    return small_recipe(**{"images": 600, "rows": rows, "repetitions": 1} | changes)
 
 
 def assert_same(tensors: StepPlan, arrays: StepPlan) -> None:
@@ -42,7 +30,7 @@ def assert_same(tensors: StepPlan, arrays: StepPlan) -> None:
 @pytest.mark.parametrize(("method", "msda"), [("patch", "cutmix"), ("cow", "channel"), ("channel", "noise")])
 @pytest.mark.parametrize("steps", [1, 7])
 def test_a_plan_is_packed_into_one_buffer_and_found_again(method, msda, steps):
-    block = draw_plan_block(recipe(method=method, msda=msda), 3, 1, 2, steps)
+    block = draw_plan_block(recipe(mixing=method, msda=msda), 3, 1, 2, steps)
     assert_same(unpack(pack(block), block), block)
     assert_same(unpack(pack(block.at(0)), block.at(0)), block.at(0))
 

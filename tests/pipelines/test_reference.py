@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recipes import small_recipe as recipe
+from small_dataset import assert_same_batch
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.errors import DataError
-from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembly.assemble import normalisation_table
 from pipelines.reference import ReferenceTraining
 from pipelines.resident import ResidentTraining
@@ -26,24 +28,6 @@ MEAN, STD = (0.49, 0.48, 0.45), (0.2023, 0.1994, 0.201)
 CPU = torch.device("cpu")
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 12, 16, 3), dtype=np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 10, 60)
-
-
-def recipe(members: int = 2, msda: str | None = "cutmix", mixing: str = "patch", **changes) -> Recipe:
-    values = {
-        "images": 60,
-        "rows": 12,
-        "repetitions": 2,
-        "members": members,
-        "image_size": (12, 16),
-        "map_size": (12, 16),
-        "crop_padding": 3,
-        "flip": True,
-        "epochs": 10,
-        "map_channels": 4,
-        "mixing": ManifoldMixing(mixing, 0.5, 2.0, 3.0, 11 / 12) if members > 1 else None,
-        "msda": InputMixing(msda, 0.7, 1.0) if msda else None,
-    }
-    return Recipe(**(values | changes))
 
 
 def reference(a_recipe: Recipe, workers: int = 0, images=IMAGES, labels=LABELS, **options) -> ReferenceTraining:
@@ -66,11 +50,7 @@ def fast(a_recipe: Recipe, epoch: int) -> list[Batch]:
 def assert_equal(found, expected) -> None:
     count = 0
     for one, other in zip(found, expected, strict=True):
-        for field in fields(Batch):
-            a, b = getattr(one, field.name), getattr(other, field.name)
-            assert a.dtype == b.dtype, field.name
-            assert torch.equal(a, b), field.name
-        assert one.images.is_contiguous(memory_format=torch.channels_last)
+        assert_same_batch(one, other, count)
         count += 1
     assert count == 10
 
@@ -94,38 +74,6 @@ def two_workers():
     training.close()
 
 
-MSDA = (None, "mixup", "cutmix", "cow", "channel", "patchupsoft")
-
-
-@pytest.mark.parametrize("msda", MSDA)
-@pytest.mark.parametrize("members", [1, 2, 3])
-def test_it_equals_the_resident_pipeline_bit_for_bit(members, msda):
-    a_recipe = recipe(members, msda)
-    training = reference(a_recipe)
-    assert training.steps_per_epoch == 10
-    for epoch in (1, 2):
-        assert_equal(training.epoch(epoch), fast(a_recipe, epoch))
-    training.close()
-
-
-@pytest.mark.parametrize(
-    "a_recipe",
-    [
-        recipe(crop_padding=0),
-        recipe(flip=False),
-        recipe(crop_padding=0, flip=False, msda="mixup"),
-        recipe(mixing="cow"),
-        recipe(mixing="channel", msda="noise"),
-        recipe(members=3, mixing="linear", map_size=(6, 8)),
-    ],
-    ids=["unpadded", "unflipped", "neither", "cow", "channel", "small map"],
-)
-def test_it_equals_the_resident_pipeline_in_other_recipes(a_recipe):
-    training = reference(a_recipe)
-    assert_equal(training.epoch(1), fast(a_recipe, 1))
-    training.close()
-
-
 def test_every_byte_becomes_what_the_table_says():
     ramp = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=-1)
     size = {"image_size": (16, 16), "map_size": (16, 16)}
@@ -139,13 +87,6 @@ def test_every_byte_becomes_what_the_table_says():
 def test_two_workers_give_the_same_batches_in_the_same_order(two_workers):
     for epoch in (2, 1):
         assert_equal(two_workers.epoch(epoch), fast(recipe(), epoch))
-
-
-def test_one_worker_gives_the_same_batches():
-    a_recipe = recipe(3, "channel")
-    training = reference(a_recipe, workers=1)
-    assert_equal(training.epoch(1), fast(a_recipe, 1))
-    training.close()
 
 
 def test_workers_stay_over_epochs_and_abandoned_ones(two_workers):
@@ -320,8 +261,8 @@ def test_no_process_outlives_a_program_that_did_not_close(tmp_path, way, code):
             os.killpg(program.pid, signal.SIGINT)  # as Ctrl-C does, which reaches the workers, too
         elif way == "kill":
             program.kill()
-        assert program.wait(timeout=20) == code
-    until = time.monotonic() + 10
+        assert program.wait(timeout=60) == code
+    until = time.monotonic() + 60
     while of_group(program.pid) and time.monotonic() < until:
         time.sleep(0.05)
     assert not of_group(program.pid)

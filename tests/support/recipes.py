@@ -22,3 +22,22 @@ def recipe(**changes) -> Recipe:
         "msda": CUTMIX,
     }
     return Recipe(**(values | changes))
+
+
+def small_recipe(members: int = 2, msda: str | None = "cutmix", mixing: str = "patch", **changes) -> Recipe:
+    """60 images that are not square, in ten steps of an epoch, unless changed."""
+    values = {
+        "images": 60,
+        "rows": 12,
+        "repetitions": 2,
+        "members": members,
+        "image_size": (12, 16),
+        "map_size": (12, 16),
+        "map_channels": 5,
+        "crop_padding": 3,
+        "flip": True,
+        "epochs": 10,
+        "mixing": ManifoldMixing(mixing, 0.5, 2.0, 3.0, 11 / 12) if members > 1 else None,
+        "msda": InputMixing(msda, 0.7, 1.0) if msda else None,
+    }
+    return Recipe(**(values | changes))
