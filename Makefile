@@ -31,9 +31,10 @@ demo: setup ## convert, train and evaluate on handwritten digits (about a minute
 test: setup ## run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 
-lint: setup ## check style and formatting
+lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 format: setup ## mend style and formatting
 	$(BIN)/ruff check --fix .
@@ -77,5 +78,5 @@ apt = if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	else echo "needs $(2)" >&2; exit 2; fi
 
 clean: ## remove the environment and caches; data and runs stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

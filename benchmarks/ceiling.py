@@ -19,7 +19,7 @@ from torch import nn
 
 from benchmarks.stopwatch import median_seconds
 from mixmo_fast.networks.flop import FLOP_PER_MAC
-from mixmo_fast.networks.multi import IMAGE_CHANNELS, MultiMemberNetwork
+from mixmo_fast.networks.multi import IMAGE_CHANNELS, MixMo
 from mixmo_fast.training.precision import Precision
 
 # Sides of the square matrices: large enough for full speed, small enough for the machine.
@@ -52,7 +52,7 @@ class Convolution:
         return self.input[0] * pixels * prod(self.weight) * (3 if self.input_gradient else 2)
 
 
-def convolutions(network: MultiMemberNetwork, rows: int, height: int, width: int) -> Counter[Convolution]:
+def convolutions(network: MixMo, rows: int, height: int, width: int) -> Counter[Convolution]:
     """All convolutions of a training step and how often each occurs.
 
     Args:

@@ -12,14 +12,14 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.machine import memory_of_group, synchronise
+from benchmarks.machine import memory_of_group
+from benchmarks.stopwatch import seconds_of, step_seconds
 from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
@@ -50,24 +50,21 @@ class Contestant:
         self.classes = dataset.classes
         free = torch.cuda.mem_get_info()[0] if self.device.type == "cuda" else 0
         before = memory_of_group(os.getpgrp())
-        started = time.perf_counter()
         options = build.PipelineOptions(request["pipeline"], request["workers"], request["cache"])
-        self.batches: TrainingBatches = build.make_training_batches(
-            self.config, dataset, options, self.device, self.how.precision
-        )
-        made = time.perf_counter()
+        self.batches: TrainingBatches
+
+        def make() -> None:
+            self.batches = build.make_training_batches(self.config, dataset, options, self.device, self.how.precision)
+
         self._stream = self._forever()
-        batch = next(self._stream)
-        synchronise(self.device)
         self.first: Answer = {
-            "start_seconds": made - started,
-            "first_batch_seconds": time.perf_counter() - made,
-            "bytes_per_row": batch.images.nbytes / len(batch.images),
-            "bytes_per_image": dataset.height * dataset.width * dataset.channels,
+            "start_seconds": seconds_of(make, self.device),
+            "first_batch_seconds": seconds_of(self._next, self.device),
         }
-        for _ in range(_FEWEST_BATCHES):
-            next(self._stream)
-        synchronise(self.device)
+        images = self._next().images
+        self.first["bytes_per_row"] = images.nbytes / len(images)
+        self.first["bytes_per_image"] = dataset.height * dataset.width * dataset.channels
+        self._batch_seconds = seconds_of(self._next, self.device, _FEWEST_BATCHES) / _FEWEST_BATCHES
         after = memory_of_group(os.getpgrp())
         self.first["memory_bytes"] = None if before is None or after is None else after - before
         if free:
@@ -80,16 +77,13 @@ class Contestant:
             yield from self.batches.epoch(epoch)
             epoch = epoch % self.config.schedule.epochs + 1
 
+    def _next(self) -> Batch:
+        return next(self._stream)
+
     def load(self, seconds: float) -> Answer:
-        """Rows a second over at least so many seconds and a few batches."""
-        rows = batches = 0
-        started = time.perf_counter()
-        while (elapsed := time.perf_counter() - started) < seconds or batches < _FEWEST_BATCHES:
-            rows += len(next(self._stream).images)
-            batches += 1
-        synchronise(self.device)
-        elapsed = time.perf_counter() - started
-        return {"rows_per_second": rows / elapsed}
+        """Rows a second over at least so many seconds and two batches."""
+        self._batch_seconds = step_seconds(self._next, self.device, seconds, self._batch_seconds)
+        return {"rows_per_second": self.config.batch.rows / self._batch_seconds}
 
     def train(self, steps: int) -> Answer:
         """Seconds of a training step on new batches, and on one batch again and again."""
@@ -105,12 +99,7 @@ class Contestant:
         return {"step_seconds": fresh, "frozen_step_seconds": frozen}
 
     def _time(self, steps: int, batches: Iterator[Batch]) -> float:
-        synchronise(self.device)
-        started = time.perf_counter()
-        for _ in range(steps):
-            self._step(next(batches), rate=0.0)
-        synchronise(self.device)
-        return (time.perf_counter() - started) / steps
+        return seconds_of(lambda: self._step(next(batches), rate=0.0), self.device, steps) / steps
 
 
 def main() -> None:

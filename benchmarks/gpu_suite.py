@@ -22,6 +22,7 @@ from typing import Any
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.run.build import choose_device
+from mixmo_fast.runfolder.names import SUMMARY
 
 _PIPELINES_CONFIG = "configs/cifar100/exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4.yaml"
 _FASHION = "exp_fashion_mnist_wrn101-2_cutmixmo-p5_standard_bar4"
@@ -88,7 +89,7 @@ def parts(out: Path, device: str, fashion_mnist: Path | None) -> list[Part]:
         train = [python, "-m", "mixmo_fast", "train", f"configs/fashion_mnist/{_FASHION}.yaml", "--runs", str(runs)]
         train += ["--device", device, *(word for change in _FASHION_EPOCHS for word in ("--set", change))]
         commands = [[*convert, "--data", str(data)], [*train, "--data", str(data)]]
-        found.insert(5, Part("fashion_mnist", 60, commands, runs / _FASHION / "summary.json"))
+        found.insert(5, Part("fashion_mnist", 60, commands, runs / _FASHION / SUMMARY))
     return found
 
 

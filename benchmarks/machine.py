@@ -1,10 +1,11 @@
 """What the machine can do and what a process takes of it: the copy bandwidth, and memory."""
 
 import statistics
-import time
 from pathlib import Path
 
 import torch
+
+from benchmarks.stopwatch import seconds_of
 
 _COPIED_BYTES = 1 << 28
 
@@ -13,20 +14,8 @@ def copy_bandwidth(device: torch.device, repetitions: int = 9) -> float:
     """Bytes a second, read and written both counted, of a large copy by all cores or on the GPU: the median."""
     source = torch.ones(_COPIED_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    seconds = []
-    for _ in range(repetitions + 1):
-        synchronise(device)
-        started = time.perf_counter()
-        target.copy_(source)
-        synchronise(device)
-        seconds.append(time.perf_counter() - started)
+    seconds = [seconds_of(lambda: target.copy_(source), device) for _ in range(repetitions + 1)]
     return 2 * _COPIED_BYTES / statistics.median(seconds[1:])
-
-
-def synchronise(device: torch.device) -> None:
-    """Waits until the device has done everything it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def memory_of_group(group: int) -> int | None:

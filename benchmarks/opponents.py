@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import Config
-from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.run import build
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.precision import Precision, choose_precision
@@ -144,7 +143,7 @@ def reference_step(network: nn.Module, config: Config, precision: Precision) -> 
     """The authors' step: eager, the squares in the loss, one parameter updated after the other.
 
     Args:
-        network: A `MultiMemberNetwork` on its device, NCHW.
+        network: A `MixMo` on its device, NCHW.
         config: Its momentum counts; the weight decay is `SQUARES`.
         precision: `fp32` or `tf32`, whose switch the caller has set.
     """
@@ -163,7 +162,7 @@ def compiled_step(network: nn.Module, config: Config, precision: Precision) -> S
     """What most people would write: `torch.compile(network)`, autocast, SGD as torch sets it up.
 
     Args:
-        network: A `MultiMemberNetwork` on its device, NCHW.
+        network: A `MixMo` on its device, NCHW.
         config: Of the optimiser.
         precision: Of the forward pass.
     """
@@ -200,11 +199,7 @@ def _sgd(network: nn.Module, config: Config, **how: object) -> torch.optim.SGD:
 
 def _predict(forward: Callable[..., Tensor], network: nn.Module, batch: Batch) -> Tensor:
     """Logits, N x M x K, of a batch's images made NCHW."""
-    images = batch.images.contiguous()
-    if network.members == 1:
-        return forward(images)
-    height, width = (side // network.stem_stride for side in images.shape[2:])
-    return forward(images, render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern))
+    return forward(batch.images.contiguous(), network.masks(batch))
 
 
 def _update(

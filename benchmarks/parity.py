@@ -23,8 +23,9 @@ import numpy as np
 from rich.console import Console
 
 from mixmo_fast.run.build import choose_device
-from mixmo_fast.run.train import TrainOptions, train_run
-from mixmo_fast.training.runlog import environment, read_history
+from mixmo_fast.run.train import train_run
+from mixmo_fast.runfolder.history import read_progress
+from mixmo_fast.training.runlog import environment
 from pipelines.datasets.catalog import dataset_info
 from pipelines.datasets.convert import convert
 from pipelines.datasets.sources_idx import read_idx
@@ -104,23 +105,23 @@ def main() -> None:
             runs = []
             for seed in options.seeds:
                 folder = train_run(
-                    TrainOptions(
-                        *(work / f"{name}.yaml", work / "data", work / f"seed{seed}"),
-                        device=options.device,
-                        seed=seed,
-                        overrides=STEPS[options.step],
-                    ),
+                    work / f"{name}.yaml",
                     console,
+                    data=work / "data",
+                    runs=work / f"seed{seed}",
+                    device=options.device,
+                    seed=seed,
+                    overrides=STEPS[options.step],
                 )
-                history = read_history(folder)
+                summary, history = read_progress(folder)
                 runs.append(
                     {
                         "seed": seed,
-                        "top1_by_epoch": [100 * row["top1"] for row in history],
-                        "precision": json.loads((folder / "summary.json").read_text())["precision"],
-                        "last": json.loads((folder / "summary.json").read_text())["last"],
-                        "train_seconds_by_epoch": [row["train_seconds"] for row in history],
-                        "test_seconds_by_epoch": [row["test_seconds"] for row in history],
+                        "top1_by_epoch": [100 * epoch.top1 for epoch in history],
+                        "precision": summary.precision,
+                        "last": summary.last.as_dict(),
+                        "train_seconds_by_epoch": [epoch.train_seconds for epoch in history],
+                        "test_seconds_by_epoch": [epoch.test_seconds for epoch in history],
                     }
                 )
             result |= environment(choose_device(options.device))

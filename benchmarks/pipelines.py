@@ -87,7 +87,8 @@ def benchmark(plan: Plan, say: Callable[[str], None]) -> Numbers:
     device = build.choose_device(plan.device)
     bandwidth = copy_bandwidth(device)
     say(f"a large copy reads and writes {bandwidth / 1e9:.1f} GB/s")
-    row_counts, skipped = {}, {}
+    row_counts: dict[str, Numbers] = {}
+    skipped: dict[str, str] = {}
     for rows in plan.rows:
         config = plan.config.model_copy(update={"batch": plan.config.batch.model_copy(update={"rows": rows})})
         measured = _measure(plan, config, bandwidth, skipped, say)
@@ -215,6 +216,8 @@ class _Process:
             bufsize=0,
             process_group=0,
         )
+        assert self._process.stdin and self._process.stdout  # as they are pipes
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         return self
 
     def ask(self, request: Numbers) -> Numbers:
@@ -225,8 +228,8 @@ class _Process:
         """
         os.killpg(self._process.pid, signal.SIGCONT)
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            line = self._process.stdout.readline()
+            self._requests.write(json.dumps(request).encode() + b"\n")
+            line = self._answers.readline()
         except BrokenPipeError:
             line = b""
         if not line:
@@ -241,12 +244,12 @@ class _Process:
         return answer
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()  # awake, it ends by itself, and its workers with it
+        self._requests.close()  # awake, it ends by itself, and its workers with it
         with suppress(ProcessLookupError, subprocess.TimeoutExpired):
             os.killpg(self._process.pid, signal.SIGCONT)
             self._process.wait(_SECONDS_TO_END)
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
         self._complaints.close()

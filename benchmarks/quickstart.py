@@ -7,18 +7,34 @@ import argparse
 import json
 import statistics
 import tempfile
-import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from benchmarks.stopwatch import seconds_of
 from mixmo_fast.run.build import choose_device
 from mixmo_fast.run.evaluate import evaluate_run
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.training.runlog import environment
 from pipelines.datasets.convert import convert
 
 CONFIG = Path("configs/quickstart.yaml")
+
+
+def run_once(seed: int, console: Console) -> dict[str, Any]:
+    """Converts, trains and evaluates in a folder of its own: seconds and scores."""
+    scores = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        data, folder = Path(temporary) / "data", Path(temporary) / "runs"
+
+        def work() -> None:
+            convert("digits", data, notify=console.print)
+            run = train_run(CONFIG, console, data=data, runs=folder, seed=seed)
+            scores.update(evaluate_run(run, console.print, checkpoint="last", data=data).scores.as_dict())
+
+        seconds = seconds_of(work, choose_device("auto"))
+    return {"seed": seed, "seconds": seconds, "last": scores}
 
 
 def main() -> None:
@@ -28,16 +44,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=(1, 2, 3))
     options = parser.parse_args()
     console = Console(width=160)
-    runs = []
-    for seed in options.seeds:
-        with tempfile.TemporaryDirectory() as temporary:
-            data, folder = Path(temporary) / "data", Path(temporary) / "runs"
-            started = time.perf_counter()
-            convert("digits", data, notify=console.print)
-            run = train_run(TrainOptions(CONFIG, data, folder, seed=seed), console)
-            scores = evaluate_run(run, "last", data, folder, "auto", console.print).scores
-            seconds = time.perf_counter() - started
-            runs.append({"seed": seed, "seconds": seconds, "last": scores.as_dict()})
+    runs = [run_once(seed, console) for seed in options.seeds]
     result = {
         "definition": "seconds: convert, train and evaluate in one process, which Python has started already",
         "median_top1": statistics.median(run["last"]["top1"] for run in runs),

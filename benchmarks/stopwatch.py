@@ -1,5 +1,6 @@
-"""How the training benchmark takes time: turns of whole steps, and medians of small pieces of work.
+"""How all benchmarks take the time of work in a process: turns of whole steps, and medians of small pieces of work.
 
+`torch.utils.benchmark` measures one piece by itself, on one thread; contestants that take turns need more than that.
 A GPU is only waited for at the end of a chunk of calls, so that what is launched ahead stays ahead; how many calls make
 a chunk follows from how long one took before.
 """
@@ -11,18 +12,16 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.machine import synchronise
-
 _FEWEST_STEPS = 2
 
 
 def seconds_of(work: Callable[[], object], device: torch.device, calls: int = 1) -> float:
     """Seconds that so many calls take together, the device's work included."""
-    synchronise(device)
+    _synchronise(device)
     started = time.perf_counter()
     for _ in range(calls):
         work()
-    synchronise(device)
+    _synchronise(device)
     return time.perf_counter() - started
 
 
@@ -50,3 +49,9 @@ def median_seconds(work: Callable[[], object], device: torch.device, seconds: fl
     once = seconds_of(work, device)
     calls = max(1, math.ceil(seconds / samples / max(once, 1e-6)))
     return statistics.median(seconds_of(work, device, calls) / calls for _ in range(samples))
+
+
+def _synchronise(device: torch.device) -> None:
+    """Waits until the device has done everything it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -21,8 +21,8 @@ from benchmarks.stopwatch import median_seconds
 from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.block import render_masks
-from mixmo_fast.networks import preact_resnet, wide_resnet
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run.build import make_recipe
 from mixmo_fast.training.options import StepOptions
 from pipelines.assembly.assemble import normalisation_table
@@ -143,14 +143,14 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
         `separate` and `grouped`, each with `eager_ms` and `compiled_ms` (None where it was not compiled).
     """
     settings = config.network
-    kind = wide_resnet if settings.kind == "wide_resnet" else preact_resnet
-    device, stride = batch.images.device, kind.STEM_STRIDE
+    kind = KINDS[settings.kind]
+    device, stride = batch.images.device, kind.stem_stride
     height, width = (side // stride for side in batch.images.shape[2:])
     masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
-    shapes = {"members": settings.members, "stem_width": kind.STEM_WIDTH, "stem_stride": stride}
+    shapes = {"members": settings.members, "stem_width": kind.stem_width, "stem_stride": stride}
     numbers: Numbers = {}
     for stem in ("separate", "grouped"):
-        network = MultiMemberNetwork(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
+        network = MixMo(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
         network.stem = stem
         if how.channels_last:
             network = network.to(memory_format=torch.channels_last)

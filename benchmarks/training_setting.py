@@ -4,7 +4,6 @@ Shapes: B rows, M members.
 """
 
 import math
-import re
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +12,11 @@ from benchmarks.opponents import Opponent, opponents
 from mixmo_fast.config.load import check_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.kinds import KINDS, network_of_short_name
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.training.options import StepOptions, can_compile, choose_options
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
-
-_NETWORKS = re.compile(r"(?:wrn-(?P<depth>\d{1,4})-(?P<factor>\d{1,4})|res18-(?P<width>\d{1,4}))")
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class Setting:
     compiles: bool
     chosen: list[Opponent]
     same_as: dict[str, str]
-    shapes: MultiMemberNetwork
+    shapes: MixMo
 
 
 def make_setting(options: TrainingBenchmark) -> Setting:
@@ -108,17 +106,14 @@ def make_config(options: TrainingBenchmark) -> Config:
     Raises:
         ConfigError: For another network, or numbers that the configuration refuses.
     """
-    found = _NETWORKS.fullmatch(options.network)
-    if found is None:
-        raise ConfigError(f"--network: found {options.network!r}, allowed: wrn-D-K (wrn-28-10) and res18-W (res18-2)")
-    if found["depth"]:
-        network = {"kind": "wide_resnet", "depth": int(found["depth"]), "width": int(found["factor"])}
-    else:
-        network = {"kind": "preact_resnet", "depth": 18, "width": int(found["width"])}
+    network = network_of_short_name(options.network)
+    if network is None:
+        allowed = " and ".join(kind.short_form for kind in KINDS.values())
+        raise ConfigError(f"--network: found {options.network!r}, allowed: {allowed}")
     several = options.members > 1
     mixing = {"method": "patch", "prob": 0.5, "alpha": 2.0, "weight_root": 3}
     tree = {
-        "data": {"dataset": "cifar100" if found["depth"] else "tinyimagenet"},
+        "data": {"dataset": KINDS[network["kind"]].published_dataset},
         "network": network | {"members": options.members},
         "mixing": mixing if several else None,
         "msda": {"method": "cutmix", "prob": 0.5, "beta": 1.0} if several else None,

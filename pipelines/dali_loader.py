@@ -131,15 +131,16 @@ class DaliTraining:
 
     def _next_batch(self) -> Batch:
         on_cuda = self.device.type == "cuda"
-        out = torch.empty(self._shape, device=self.device) if on_cuda else self._out
+        out = torch.empty(self._shape, device=self.device) if self._out is None else self._out
         # On CUDA nobody waits: the samples are put into the order of torch's stream, and when they go, DALI uses their
         # memory again only behind what that stream was given until then. So no batch may be a view of them.
         stream = torch.cuda.current_stream(self.device) if on_cuda else None
+        assert self._graph is not None  # or the epoch would have ended
         for rows in self._parts:
             (made,) = self._graph.run(stream)
             part = self._source.waiting.popleft()
             samples = torch.from_dlpack(made.as_tensor()).flatten(0, 1)
-            if self._augmix is not None:
+            if self._augmix is not None and part.augmix is not None:
                 samples = self._augmix(samples, part.augmix)
             if on_cuda:
                 (mixed,) = send([part.samples.mixed], self.device)
@@ -183,11 +184,11 @@ class _Source:
     """
 
     def __init__(self, images: "TensorCPU"):
-        self.images = images
+        self.images: TensorCPU | None = images
         self.parts = _no_parts()
         self.waiting: deque[_Part] = deque()
 
-    def __call__(self) -> tuple[np.ndarray, np.ndarray, list["TensorCPU"]]:
+    def __call__(self) -> tuple[np.ndarray, np.ndarray, list["TensorCPU | None"]]:
         """Where the next samples begin, whether they are flipped, and all images for each; stops with the epoch."""
         part = next(self.parts)
         self.waiting.append(part)
@@ -221,7 +222,7 @@ def _build_graph(
     on_cuda = device.type == "cuda"
     size = (1, *image_size)
 
-    def normalised(image):
+    def normalised(image, table: NDArray[np.float32]):
         # The channels' tables stand in a row, that of channel c from 256 * c on. Each pixel has a copy of these numbers
         # because DALI adds arrays of one shape much faster than it repeats a shorter one.
         first = np.broadcast_to(np.arange(0, table.size, table.shape[1], dtype=np.uint16), (*size, len(table)))
@@ -245,7 +246,7 @@ def _build_graph(
         if on_cuda:
             image = image.gpu()
         image = fn.flip(image, horizontal=flip)
-        return image if table is None else normalised(image)
+        return image if table is None else normalised(image, table)
 
     built = graph()
     built.build()

@@ -17,7 +17,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ class FfcvTraining:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         workers: int | None = None,
-        cache: Literal["os", "process"] = "os",
+        cache: str = "os",
     ):
         image_file = _import_image_file()
         check_beton(dataset, "train")
@@ -135,9 +135,9 @@ class FfcvTraining:
             for first in range(0, len(block), self._steps):
                 steps = slice(first, first + self._steps)
                 host, device = block.host.at(steps), block.device.at(steps)
-                numbers, index = self._places(host.index)
+                numbers, place = self._places(host.index)
                 augmix = block.augmix and block.augmix.at(steps)
-                yield _Pool(numbers, replace(host, index=index), device, labels[steps], augmix)
+                yield _Pool(numbers, replace(host, index=place), device, labels[steps], augmix)
 
     def _places(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The images that an index names, each once and in the file's order, and the index that counts in those.
@@ -163,19 +163,19 @@ class FfcvTraining:
     def _job(self, pool: _Pool, images: Tensor) -> Job:
         device = pool.device
         if self._copies is not None:
-            images, index = self._send(images, torch.from_numpy(pool.host.index).pin_memory())
+            images, index = self._send(self._copies, images, torch.from_numpy(pool.host.index).pin_memory())
             device = replace(device, index=index)
         return Job(images, pool.host, device, pool.labels, pool.augmix)
 
-    def _send(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+    def _send(self, copies: torch.cuda.Stream, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
         """A pool and its index, copied from pinned memory to the GPU while earlier steps run there."""
         current = torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self._copies):
+        with torch.cuda.stream(copies):
             # Always of the same shape, for which the kernel was compiled; what is behind the images is never read.
             pool = torch.empty((self._longest, *images.shape[1:]), dtype=torch.uint8, device=self.device)
             pool[: len(images)].copy_(images, non_blocking=True)
             index = index.to(self.device, non_blocking=True)
-        current.wait_stream(self._copies)
+        current.wait_stream(copies)
         for tensor in (pool, index):
             tensor.record_stream(current)
         return pool, index

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from typing import Literal
+from typing import Any
 
 import numba
 import numpy as np
@@ -49,8 +49,6 @@ with threads_kept():
     from ffcv.loader import Loader
     from ffcv.loader.epoch_iterator import EpochIterator
 
-Cache = Literal["os", "process"]
-
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
@@ -69,7 +67,7 @@ class ImageFile:
         pinned: Whether a GPU is to copy from the images' memory.
     """
 
-    def __init__(self, path: Path, ahead: int, workers: int | None, cache: Cache, pinned: bool):
+    def __init__(self, path: Path, ahead: int, workers: int | None, cache: str, pinned: bool):
         self.path, self.cache, self.pinned = path, cache, pinned
         most = numba.config.NUMBA_NUM_THREADS
         workers = most if workers is None else min(workers, most)
@@ -113,6 +111,10 @@ class ImageFile:
 
 class ImageStream(EpochIterator):
     """FFCV's iterator, and thread, over lists that it is asked for; see `ImageFile.stream`."""
+
+    memory_context: Any  # FFCV's, as the next two
+    memory_allocations: Any
+    storage_state: Any
 
     def __init__(self, loader: Loader, lists: Sequence[np.ndarray], pinned: bool, torch_threads: int):
         self._pinned, self._torch_threads = pinned, torch_threads

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields
+from itertools import islice
 
 import numpy as np
 import torch
@@ -46,8 +47,8 @@ class PlannedBlock:
     """
 
     first: int
-    host: StepPlan
-    device: StepPlan
+    host: StepPlan[np.ndarray]
+    device: StepPlan[Tensor]
     augmix: AugmixPlan | None
 
     def __len__(self) -> int:
@@ -70,7 +71,7 @@ class PlanFeed:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="plans")
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def epoch(self, epoch: int) -> Iterator[tuple[StepPlan, StepPlan]]:
+    def epoch(self, epoch: int) -> Iterator[tuple[StepPlan[np.ndarray], StepPlan[Tensor]]]:
         """The plan of each step of an epoch counted from 1: its arrays, and the same as tensors on the device."""
         for block in self.blocks(epoch):
             yield from zip(block.host.steps(), block.device.steps(), strict=True)
@@ -85,10 +86,9 @@ class PlanFeed:
                 ahead.append(self._threads.submit(self._draw, epoch, first, min(size, total - first)))
                 if len(ahead) == _BLOCKS_AHEAD:
                     break
-            sent = self._send(ahead.popleft())
+            sent: _Sent | None = self._send(ahead.popleft())
             while sent is not None:
-                first = next(starts, None)
-                if first is not None:
+                for first in islice(starts, 1):
                     ahead.append(self._threads.submit(self._draw, epoch, first, min(size, total - first)))
                 following = self._send(ahead.popleft()) if ahead else None
                 yield self._receive(sent)
@@ -110,20 +110,21 @@ class PlanFeed:
 
     def _send(self, future: "Future[_Drawn]") -> "_Sent":
         drawn = future.result()
-        if self._copies is None:
-            return _Sent(drawn, None, None)
+        if self._copies is None or drawn.packed is None:
+            return _Sent(drawn, None)
         with torch.cuda.stream(self._copies):
             buffer = drawn.packed.to(self.device, non_blocking=True)
-            return _Sent(drawn, buffer, self._copies.record_event())
+            return _Sent(drawn, (buffer, self._copies.record_event()))
 
     def _receive(self, sent: "_Sent") -> PlannedBlock:
         first, host, augmix = sent.drawn.first, sent.drawn.plan, sent.drawn.augmix
-        if sent.buffer is None:
+        if sent.copy is None:
             return PlannedBlock(first, host, _as_tensors(host), augmix)
+        buffer, copied = sent.copy
         stream = torch.cuda.current_stream(self.device)
-        stream.wait_event(sent.copied)
-        sent.buffer.record_stream(stream)
-        return PlannedBlock(first, host, unpack(sent.buffer, host), augmix)
+        stream.wait_event(copied)
+        buffer.record_stream(stream)
+        return PlannedBlock(first, host, unpack(buffer, host), augmix)
 
 
 @dataclass(frozen=True)
@@ -131,21 +132,20 @@ class _Drawn:
     """A block, and on CUDA the pinned buffer it was packed into."""
 
     first: int
-    plan: StepPlan
+    plan: StepPlan[np.ndarray]
     augmix: AugmixPlan | None
     packed: Tensor | None
 
 
 @dataclass(frozen=True)
 class _Sent:
-    """A block on its way, its buffer on the device, and what happens once it is there."""
+    """A block on its way; on CUDA its buffer on the device, and what happens once it is there."""
 
     drawn: _Drawn
-    buffer: Tensor | None
-    copied: "torch.cuda.Event | None"
+    copy: "tuple[Tensor, torch.cuda.Event] | None"
 
 
-def pack(plan: StepPlan, pinned: bool = False) -> Tensor:
+def pack(plan: StepPlan[np.ndarray], pinned: bool = False) -> Tensor:
     """All arrays of a plan (or of a block of them) in one buffer: uint8 (n,); `unpack` finds them again."""
     starts, size = _layout(plan)
     buffer = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
@@ -156,7 +156,7 @@ def pack(plan: StepPlan, pinned: bool = False) -> Tensor:
     return buffer
 
 
-def unpack(buffer: Tensor, like: StepPlan) -> StepPlan:
+def unpack(buffer: Tensor, like: StepPlan[np.ndarray]) -> StepPlan[Tensor]:
     """The tensors (views) that `pack` put into a buffer.
 
     Args:
@@ -171,7 +171,7 @@ def unpack(buffer: Tensor, like: StepPlan) -> StepPlan:
     return StepPlan(*tensors)
 
 
-def _layout(plan: StepPlan) -> tuple[list[int], int]:
+def _layout(plan: StepPlan[np.ndarray]) -> tuple[list[int], int]:
     """Where each array starts, and the size of all: bytes."""
     starts, position = [], 0
     for name in _NAMES:
@@ -180,5 +180,5 @@ def _layout(plan: StepPlan) -> tuple[list[int], int]:
     return starts, position
 
 
-def _as_tensors(plan: StepPlan) -> StepPlan:
+def _as_tensors(plan: StepPlan[np.ndarray]) -> StepPlan[Tensor]:
     return StepPlan(*(torch.from_numpy(np.ascontiguousarray(getattr(plan, name))) for name in _NAMES))

@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ class ReferenceTraining:
         shared = SharedImages(images) if self.workers else images
         self._rows = Rows(shared, labels, mean, std, recipe, seed)
         self._loader: DataLoader | None = None
-        self._iterator: Iterator | None = None
+        self._iterator: Any = None  # DataLoader's own
         self._turn: object | None = None
         if self.workers:
             # Its imports take seconds, which pass while the caller builds a network.
@@ -145,7 +146,7 @@ class ReferenceTraining:
 
     def _make_loader(self) -> DataLoader:
         return DataLoader(
-            self._rows,
+            cast("torch.utils.data.Dataset", self._rows),  # all it asks of one is an item for a key
             batch_sampler=self._keys,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
@@ -255,7 +256,9 @@ def _end_with_parent(worker: int) -> None:
     """
 
     def wait() -> None:
-        multiprocessing.parent_process().join()
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
         os._exit(1)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -1,170 +1,65 @@
-"""`mixmo-fast benchmark`: how fast each pipeline delivers a configuration's batches; a table, JSON, a bar chart."""
+"""The command `benchmark`: the pipelines' speed.
 
-import json
-import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+Only arguments are parsed here; see `mixmo_fast.cli.app`.
+"""
+
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
-from benchmarks.pipelines import REFERENCE, Plan, benchmark
-from mixmo_fast.config.load import load_config
-from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import ConfigError
-from mixmo_fast.files import write_text
-from mixmo_fast.run import build
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """What `mixmo-fast benchmark` was asked for.
-
-    Attributes:
-        config: The configuration file.
-        data: Folder of data sets.
-        synthetic: Name of a data set whose shape random images take instead; None uses the converted data set.
-        pipelines: Names, separated by commas.
-        rows: Numbers of rows of a step, separated by commas; None takes the configuration's.
-        workers: Of the pipelines that have some; None means as many as there are cores.
-        cache: `os` or `process`.
-        device: `auto`, `cuda` or `cpu`.
-        repetitions: Turns of each contestant.
-        seconds: Of each turn, at least.
-        steps: Training steps a turn; 0 measures no training.
-        json: File to write, or None.
-        plot: Picture to draw, or None.
-        overrides: `key=value` each.
-    """
-
-    config: Path
-    data: Path
-    synthetic: str | None = None
-    pipelines: str = ",".join(build.PIPELINES)
-    rows: str | None = None
-    workers: int | None = None
-    cache: str = "os"
-    device: str = "auto"
-    repetitions: int = 7
-    seconds: float = 2.0
-    steps: int = 0
-    json: Path | None = None
-    plot: Path | None = None
-    overrides: Sequence[str] = ()
+from mixmo_fast.cli.options import (
+    CacheOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    OverrideOption,
+    WorkersOption,
+    make_console,
+)
 
 
-def run_benchmark(options: BenchmarkOptions, console: Console) -> dict[str, Any]:
-    """Measures, prints a table, and writes what was asked for.
+def benchmark(
+    config: Annotated[Path, typer.Argument(help="A configuration file: what is drawn, mixed and how large.")],
+    pipelines: Annotated[
+        str, typer.Option(help="The contestants, separated by commas.")
+    ] = "resident,ffcv,dali,reference",
+    rows: Annotated[
+        str | None, typer.Option(help="Rows of a step, e.g. 64,1024. Default: the configuration's.")
+    ] = None,
+    synthetic: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Random images in the shape of this data set, instead of it.")
+    ] = None,
+    data: DataOption = Path("data"),
+    workers: WorkersOption = None,
+    cache: CacheOption = "os",
+    device: DeviceOption = "auto",
+    repetitions: Annotated[int, typer.Option(help="Turns of each contestant; medians are quoted.")] = 7,
+    seconds: Annotated[float, typer.Option(help="Of a turn, at least.")] = 2.0,
+    steps: Annotated[
+        int, typer.Option(help="Also train so many steps a turn, on new batches and on a frozen one.")
+    ] = 0,
+    json_file: JsonOption = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw a bar chart into this file.")] = None,
+    override: OverrideOption = None,
+) -> None:
+    """Measure how fast the pipelines deliver batches, side by side."""
+    from benchmarks.command import run_benchmark
 
-    Raises:
-        MixmoError: On anything a user can mend.
-    """
-    dataset = [] if options.synthetic is None else [f"data.dataset={options.synthetic}"]
-    config = load_config(options.config, [*options.overrides, *dataset], console.print)
-    names = _names(options.pipelines)
-    build.PipelineOptions(workers=options.workers, cache=options.cache)
-    rows = [config.batch.rows] if options.rows is None else _row_counts(options.rows, config)
-    if options.plot is not None:
-        from mixmo_fast.report.drawing import check_picture  # matplotlib takes a second to import
-
-        check_picture(options.plot)
-    for name, value, least in (("--repetitions", options.repetitions, 1), ("--steps", options.steps, 0)):
-        if value < least:
-            raise ConfigError(f"{name}: found {value}, allowed: a whole number at least {least}")
-    with ExitStack() as cleanup:
-        data = options.data
-        if options.synthetic is not None:
-            from pipelines.datasets.synthetic import write_synthetic
-
-            data = Path(cleanup.enter_context(tempfile.TemporaryDirectory(prefix="mixmo-fast-")))
-            console.print(f"random images in the shape of {options.synthetic}, in {data}")
-            made = write_synthetic(options.synthetic, data)
-        else:
-            made = build.ensure_dataset(config.data.dataset, options.data, console.print)
-        for count in rows:
-            build.make_recipe(_with_rows(config, count), made)
-        plan = Plan(
-            config=config,
-            data=data,
-            pipelines=names,
-            rows=rows,
-            device=options.device,
-            workers=options.workers,
-            cache=options.cache,
-            repetitions=options.repetitions,
-            seconds=options.seconds,
-            steps=options.steps,
-        )
-        result = {
-            "name": options.config.stem,
-            "data": f"random images in the shape of {options.synthetic}" if options.synthetic else made.title,
-            **benchmark(plan, console.print),
-        }
-    console.print(_table(result))
-    if options.json is not None:
-        write_text(options.json, json.dumps(result, indent=1) + "\n")
-    if options.plot is not None:
-        from benchmarks.chart import plot_benchmark  # matplotlib takes a second to import
-
-        options.plot.parent.mkdir(parents=True, exist_ok=True)
-        plot_benchmark(result, _title(result), options.plot)
-    return result
-
-
-def _title(result: dict[str, Any]) -> str:
-    cores = "" if result["cuda"] else f", {result['cores']} cores"
-    return f"{result['name']}\n{result['data']}, {result['device']}{cores}"
-
-
-def _names(text: str) -> list[str]:
-    names = list(dict.fromkeys(name.strip() for name in text.split(",")))
-    for name in names:
-        build.check_pipeline(name, "--pipelines")
-    return names
-
-
-def _row_counts(text: str, config: Config) -> list[int]:
-    repetitions = config.batch.repetitions
-    try:
-        rows = list(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        rows = []
-    if not rows or any(count < 1 or count % repetitions for count in rows):
-        allowed = f"whole numbers separated by commas, multiples of batch.repetitions ({repetitions})"
-        raise ConfigError(f"--rows: found {text!r}, allowed: {allowed}")
-    return rows
-
-
-def _with_rows(config: Config, rows: int) -> Config:
-    return config.model_copy(update={"batch": config.batch.model_copy(update={"rows": rows})})
-
-
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=_title(result).replace("\n", ", "))
-    headings = ["rows", "pipeline", "rows/s", "smallest", "largest", f"/ {REFERENCE}", "images/s", "MB/s", "of copy"]
-    headings += ["first batch", "memory"]
-    steps = any("step_ratio" in one for panel in result["row_counts"].values() for one in panel["contestants"].values())
-    for heading in headings + ["step/frozen"] * steps:
-        table.add_column(heading, justify="left" if heading == "pipeline" else "right")
-    for rows, panel in result["row_counts"].items():
-        for name, one in panel["contestants"].items():
-            ratio = panel["ratios"].get(f"{name}/{REFERENCE}")
-            cells = [
-                rows,
-                name,
-                f"{one['rows_per_second']:,.0f}",
-                f"{one['rows_per_second_min']:,.0f}",
-                f"{one['rows_per_second_max']:,.0f}",
-                "" if ratio is None else f"{ratio:,.1f} x",
-                f"{one['images_per_second']:,.0f}",
-                f"{one['megabytes_per_second']:,.0f}",
-                f"{100 * one['share_of_copy_bandwidth']:.1f} %",
-                f"{one['first_batch_seconds']:.2f} s",
-                "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:,.0f} MB",
-            ]
-            table.add_row(*cells, *([f"{one['step_ratio']:.3f}"] if steps else []))
-        table.add_section()
-    return table
+    run_benchmark(
+        config,
+        data,
+        make_console(),
+        synthetic=synthetic,
+        pipelines=pipelines,
+        rows=rows,
+        workers=workers,
+        cache=cache,
+        device=device,
+        repetitions=repetitions,
+        seconds=seconds,
+        steps=steps,
+        json_file=json_file,
+        plot=plot,
+        overrides=override or (),
+    )

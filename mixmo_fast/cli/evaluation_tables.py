@@ -3,13 +3,12 @@
 from rich.table import Table
 from rich.text import Text
 
-from mixmo_fast.evaluation.ood import OutOfDistribution
 from mixmo_fast.evaluation.robustness import robustness_table
-from mixmo_fast.evaluation.selective import Selective
 from mixmo_fast.evaluation.table import scores_table
 from mixmo_fast.networks.anatomy import THRESHOLDS, mean_share
 from mixmo_fast.run.evaluate import Evaluation
 from mixmo_fast.run.inspect import Inspection
+from mixmo_fast.runfolder.evaluated import ForeignSet, Selective
 
 
 def evaluation_tables(evaluation: Evaluation, scaled: bool) -> list[Table]:
@@ -54,7 +53,7 @@ def _selective_table(selective: Selective) -> Table:
     return table
 
 
-def _ood_table(found: OutOfDistribution, own: str) -> Table:
+def _ood_table(found: ForeignSet, own: str) -> Table:
     title = f"Telling {own} (positive) from {found.dataset} ({found.images:,} images)"
     table = _table(title, "score", "AUROC", "FPR at 95 % TPR", "AUPR")
     for detector in found.detectors:
@@ -71,5 +70,5 @@ def _table(title: str, first: str, *columns: str) -> Table:
     return table
 
 
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f} %"

@@ -19,7 +19,6 @@ CacheOption = Annotated[
 OverrideOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01 or msda=null.")
 ]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 TargetArgument = Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")]
 CheckpointOption = Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]

@@ -8,14 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mixmo_fast.cli.options import (
-    DataOption,
-    DebugOption,
-    DeviceOption,
-    OverrideOption,
-    PipelineOption,
-    make_console,
-)
+from mixmo_fast.cli.options import DataOption, DeviceOption, OverrideOption, PipelineOption, make_console
 
 RunsArgument = Annotated[
     list[Path], typer.Argument(help="The --out of a reproduction, run folders, or folders of run folders.")
@@ -43,19 +36,18 @@ def reproduce(
         typer.Option(help="Results of `python -m benchmarks.training --json`, for the hours of --dry-run."),
     ] = None,
     override: OverrideOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Train the paper's tables, or any configurations with several seeds; the same command continues."""
-    from mixmo_fast.reproduce.command import ReproduceOptions
-    from mixmo_fast.reproduce.command import reproduce as run_all
+    from mixmo_fast.reproduce.command import reproduce as reproduce_all
 
-    options = ReproduceOptions(
-        targets=tuple(targets),
-        out=out,
-        data=data,
+    code = reproduce_all(
+        targets,
+        out,
+        data,
+        make_console(),
         seeds=seeds,
         scale=scale,
-        overrides=tuple(override or ()),
+        overrides=override or (),
         engine=engine,
         gpus=gpus,
         workers=workers,
@@ -63,9 +55,8 @@ def reproduce(
         device=device,
         pipeline=pipeline,
         dry_run=dry_run,
-        measured=tuple(measured or ()),
+        measured=measured or (),
     )
-    code = run_all(options, make_console())
     if code:
         raise typer.Exit(code)
 
@@ -76,20 +67,18 @@ def report(
         Path | None, typer.Option("--out", "-o", help="Folder for the results. Default: the one folder of runs.")
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Also write every ended run's own page anew.")] = False,
-    debug: DebugOption = False,
 ) -> None:
     """Compare runs with each other and with the paper: results.json, results.md, report.html."""
-    from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
+    from mixmo_fast.reproduce.reporting import write_comparison
 
-    write_comparison(ReportOptions(tuple(runs), out, each), make_console())
+    write_comparison(runs, make_console(), out, each)
 
 
 def status(
     runs: Annotated[Path, typer.Argument(help="The --out of a reproduction, a run folder, or a folder of them.")],
     watch: Annotated[bool, typer.Option("--watch", help="Keep the table up to date until interrupted.")] = False,
-    debug: DebugOption = False,
 ) -> None:
     """Show how far runs are, from another shell than the one that trains."""
-    from mixmo_fast.reproduce.status import StatusOptions, show_status
+    from mixmo_fast.reproduce.status import show_status
 
-    show_status(StatusOptions(runs, watch), make_console())
+    show_status(runs, make_console(), watch)

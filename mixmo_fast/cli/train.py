@@ -12,7 +12,6 @@ import typer
 from mixmo_fast.cli.options import (
     CacheOption,
     DataOption,
-    DebugOption,
     DeviceOption,
     OverrideOption,
     PipelineOption,
@@ -21,8 +20,6 @@ from mixmo_fast.cli.options import (
     WorkersOption,
     make_console,
 )
-
-checkpoint_app = typer.Typer(name="checkpoint", help="Hand checkpoints on to other programs.", no_args_is_help=True)
 
 _FLAGS = {
     "--config_path FILE": "FILE, as it is: their YAML files are understood",
@@ -77,43 +74,40 @@ def train(
         bool, typer.Option("--no-report", help="Leave out the evaluation, pictures and page at the end.")
     ] = False,
     override: OverrideOption = None,
-    debug: DebugOption = False,
 ) -> None:
     """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
-    from mixmo_fast.run.train import TrainOptions, train_run
+    from mixmo_fast.run.train import train_run
 
-    options = TrainOptions(
-        config=config,
-        data=data,
-        runs=runs,
-        pipeline=pipeline,
-        workers=workers,
-        cache=cache,
-        device=device,
-        seed=seed,
-        from_scratch=from_scratch,
-        deterministic=deterministic,
-        overrides=tuple(override or ()),
-        report=not no_report,
-        init=init,
-        init_optimizer=init_optimizer,
-        extend=extend,
-    )
     try:
-        train_run(options, make_console())
+        train_run(
+            config,
+            make_console(),
+            data=data,
+            runs=runs,
+            pipeline=pipeline,
+            workers=workers,
+            cache=cache,
+            device=device,
+            seed=seed,
+            from_scratch=from_scratch,
+            init=init,
+            init_optimizer=init_optimizer,
+            extend=extend,
+            deterministic=deterministic,
+            report=not no_report,
+            overrides=override or (),
+        )
     except KeyboardInterrupt:
         print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         raise typer.Exit(130) from None
 
 
-@checkpoint_app.command("export")
 def export(
     target: TargetArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, e.g. run.ckpt.")],
     checkpoint: Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")] = "last",
     runs: RunsOption = Path("runs"),
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
-    debug: DebugOption = False,
 ) -> None:
     """Write a run's checkpoint in mixmo-pytorch's form, weights and momentum bit for bit.
 

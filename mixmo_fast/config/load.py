@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -39,7 +40,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), notify: Callabl
         ConfigError: one line with the file or the override, the dotted key, what was found and what is
             allowed.
     """
-    tree = read_tree(path)
+    tree: Mapping[str, object] = read_tree(path)
     if is_upstream(tree):
         tree = from_upstream(tree, str(path)).tree
         if notify is not None:
@@ -48,6 +49,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), notify: Callabl
                 f"{shlex.quote(str(path))} -o NEW.yaml` writes it in this program's form"
             )
     return check_config(apply_overrides(tree, overrides), str(path), overrides)
+
+
+def override(config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with each `a.b=value` set, in order; a `ConfigError` as of `load_config`."""
+    return check_config(apply_overrides(config.model_dump(), overrides), "configuration", overrides)
 
 
 def read_tree(path: str | Path) -> dict[str, object]:
@@ -122,7 +128,7 @@ def apply_overrides(tree: Mapping[str, object], overrides: Sequence[str]) -> dic
     for override in overrides:
         name = f"--set {shorten(override, 80)}"
         dotted, equals, text = override.partition("=")
-        parts = dotted.strip().split(".")
+        parts: list[Any] = dotted.strip().split(".")
         if not equals or not text.strip():
             raise ConfigError(f"{name}: allowed: key=value, such as network.width=10 or msda=null")
         if dotted.strip() not in known_keys() and parts[:-1] != _MAPPING:
@@ -157,7 +163,7 @@ def _read_mapping(text: str, name: str) -> dict[str, object]:
     return value
 
 
-def _tell(problem: dict, name: str, overrides: Sequence[str]) -> str:
+def _tell(problem: Mapping[str, Any], name: str, overrides: Sequence[str]) -> str:
     """One problem in one line: where, dotted key, what was found, what is allowed."""
     loc = tuple(problem["loc"])
     if problem["type"] == "value_error":  # a rule of schema.py between keys, whose text starts with the key

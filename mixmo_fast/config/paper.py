@@ -11,11 +11,13 @@ import re
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mixmo_fast.config.load import check_config, yaml_line
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
+from mixmo_fast.networks.kinds import KINDS, network_of_run_name
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Recipe:
 
 
 # CIFAR's weight decay is the authors' extra loss term, 3e-4 times the sum of squares, as SGD's coupled decay.
-_CIFAR = {"rows": 64, "lr": 0.05, "warmup_steps": 782, "weight_decay": 6e-4, "epochs": 300}
+_CIFAR: dict[str, Any] = {"rows": 64, "lr": 0.05, "warmup_steps": 782, "weight_decay": 6e-4, "epochs": 300}
 RECIPES = {
     "cifar10": Recipe("CIFAR-10", "cifar10", **_CIFAR, milestones=(101, 201, 226)),
     "cifar100": Recipe("CIFAR-100", "cifar100", **_CIFAR, milestones=(101, 201, 226)),
@@ -106,13 +108,14 @@ PUBLISHED_TOP1: dict[str, tuple[float, ...] | None] = {
 
 _NAME = re.compile(
     r"exp_(?P<dataset>cifar100|cifar10|tinyimagenet)"
-    r"_(?:wrn(?P<depth>\d\d)(?P<factor>\d{1,2})|res18(?P<multiple>\d?))(?:-(?P<members>\d))?"
+    r"_(?P<network>[a-z]+\d+)(?:-(?P<members>\d))?"
     r"_(?P<mixing>1net|mimo|(?:linearmixmo|(?P<mask>cut|cow)mixmo-p(?P<tenths>\d))(?:-a(?P<alpha>\d))?(?:-r(?P<root>\d))?)"
     r"_(?:standard|msda(?P<msda>mixup|cutmix)|da(?P<augmentation>augmix))"
     r"_bar(?P<repetitions>\d)"
 )
+_NETWORKS = "|".join(name for kind in KINDS.values() for name in kind.run_names)
 _GRAMMAR = (
-    "exp_{cifar10|cifar100|tinyimagenet}_{wrn2810|res18|res182|res183}[-members]"
+    f"exp_{{cifar10|cifar100|tinyimagenet}}_{{{_NETWORKS}}}[-members]"
     "_{1net|mimo|linearmixmo|cutmixmo-pN|cowmixmo-pN}[-aN][-rN]_{standard|msdamixup|msdacutmix|daaugmix}_bar{b}"
 )
 
@@ -128,7 +131,8 @@ def paper_config(name: str) -> Config:
         ConfigError: a name outside the grammar.
     """
     match = _NAME.fullmatch(name)
-    if match is None:
+    network = network_of_run_name(match["network"]) if match else None
+    if match is None or network is None:
         raise ConfigError(f"{name!r}: no name of a run, allowed: {_GRAMMAR}")
     part = match.groupdict()
     recipe = RECIPES[part["dataset"]]
@@ -139,13 +143,9 @@ def paper_config(name: str) -> Config:
         )
     if repetitions == 0 or recipe.rows % repetitions:
         raise ConfigError(f"{name!r}: found bar{repetitions}, allowed: a divisor of the {recipe.rows} rows")
-    if part["depth"]:
-        kind, depth, width = "wide_resnet", int(part["depth"]), int(part["factor"])
-    else:
-        kind, depth, width = "preact_resnet", 18, int(part["multiple"] or 1)
     tree = {
         "data": {"dataset": part["dataset"], "augmentation": part["augmentation"] or "standard"},
-        "network": {"kind": kind, "depth": depth, "width": width, "members": members},
+        "network": network | {"members": members},
         "mixing": _mixing(part),
         "msda": {"method": part["msda"]} if part["msda"] else None,
         "batch": {"rows": recipe.rows, "repetitions": repetitions},
@@ -159,13 +159,13 @@ def paper_config(name: str) -> Config:
     return check_config(tree, name)
 
 
-def _mixing(part: dict[str, str | None]) -> dict[str, object] | None:
+def _mixing(part: dict[str, Any]) -> dict[str, object] | None:
     """The mixing section for the parts of a name."""
     if part["mixing"] == "1net":
         return None
     if part["mixing"] == "mimo":
         return {"method": "linear", "alpha": 0.0, "weight_root": 1.0}
-    method = {"method": "linear"}
+    method: dict[str, object] = {"method": "linear"}
     if part["tenths"] is not None:
         method = {"method": {"cut": "patch", "cow": "cow"}[part["mask"]], "prob": int(part["tenths"]) / 10}
     numbers = {"alpha": part["alpha"], "weight_root": part["root"]}
@@ -189,7 +189,7 @@ def render_paper_yaml(name: str, folder: str | None = None) -> str:
     config = paper_config(name)
     top1 = PUBLISHED_TOP1.get(name)
     published = "Published top-1: " + "-".join(f"{x:.2f}" for x in top1) + " %." if top1 else "No published top-1."
-    always = {
+    always: dict[str, Any] = {
         "data": {"dataset", "augmentation"} if config.data.augmentation != "standard" else {"dataset"},
         "network": True,
         "batch": {"rows", "repetitions"},

@@ -8,6 +8,7 @@ that YAML versions read differently (`010`, `1_000`, `1:30`, `0x10`) are refused
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -28,6 +29,10 @@ _FLOAT = re.compile(r"[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?|[-+]?\
 _WORDS = {"null": None, "Null": None, "NULL": None, "~": None, "": None} | {
     word: word.lower() == "true" for word in ("true", "True", "TRUE", "false", "False", "FALSE")
 }
+
+
+_Event = Any
+"""One of `yaml.Event`, whose kinds have attributes of their own."""
 
 
 def read_text(path: Path) -> str:
@@ -67,7 +72,7 @@ def read_yaml(text: str, name: str, loc: tuple = ()) -> object:
         raise ConfigError(f"{name}: not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def _read_document(events: Iterator[yaml.Event], name: str, loc: tuple) -> object:
+def _read_document(events: Iterator[_Event], name: str, loc: tuple) -> object:
     """The value of a stream that holds exactly one document and no directives."""
     next(events)  # the start of the stream
     start = next(events)
@@ -83,7 +88,7 @@ def _read_document(events: Iterator[yaml.Event], name: str, loc: tuple) -> objec
     return value
 
 
-def _read_node(event: yaml.Event, events: Iterator[yaml.Event], name: str, loc: tuple) -> object:
+def _read_node(event: _Event, events: Iterator[_Event], name: str, loc: tuple) -> object:
     """The value that starts at `event`; `loc` is its path of keys, for messages."""
     if isinstance(event, yaml.AliasEvent) or event.anchor is not None:
         raise _at(event, name, loc, "found an anchor or alias (& or *), allowed: write the value out")
@@ -94,7 +99,7 @@ def _read_node(event: yaml.Event, events: Iterator[yaml.Event], name: str, loc: 
     if len(loc) >= MAX_DEPTH:
         raise _at(event, name, loc, f"nested deeper than {MAX_DEPTH} levels")
     if isinstance(event, yaml.SequenceStartEvent):
-        items = []
+        items: list[object] = []
         while not isinstance(item := next(events), yaml.SequenceEndEvent):
             items.append(_read_node(item, events, name, (*loc, len(items))))
         return items
@@ -103,7 +108,7 @@ def _read_node(event: yaml.Event, events: Iterator[yaml.Event], name: str, loc: 
         if isinstance(start, yaml.CollectionStartEvent):
             raise _at(start, name, loc, "found a list or mapping as a key, allowed: a word or a whole number")
         key = _read_node(start, events, name, loc)
-        if type(key) not in (str, int):
+        if not isinstance(key, str | int) or isinstance(key, bool):
             raise _at(start, name, loc, f"found the key {show(key)}, allowed: a word or a whole number")
         if key in mapping:
             raise _at(start, name, (*loc, key), "given twice; keep one")
@@ -126,7 +131,7 @@ def _read_scalar(event: yaml.ScalarEvent, name: str, loc: tuple) -> object:
     return int(text) if _INT.fullmatch(text) else float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def _at(event: yaml.Event, name: str, loc: Sequence, text: str) -> ConfigError:
+def _at(event: _Event, name: str, loc: Sequence, text: str) -> ConfigError:
     """An error at an event of the file: name, line and, inside a mapping, the dotted key."""
     dotted = f"{dotted_path(loc)}: " if loc else ""
     return ConfigError(f"{name}, line {event.start_mark.line + 1}: {dotted}{text}")

@@ -9,27 +9,13 @@ the data layer, not here.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-OtherMask = Literal[
-    "cow", "noise", "patchuphard", "patchupsoft", "stackhorizontal", "stackvertical", "channel", "stackchannel"
-]
-"""Masks besides those of the published runs, for features and for images alike."""
-
-MixingMethod = Literal["linear", "patch", OtherMask]
-"""How the members' features are mixed: weighted everywhere, by a box that one member owns, or by another mask."""
-
-MsdaMethod = Literal["mixup", "cutmix", OtherMask]
-"""How an image and its partner are mixed: by a weight, by a box, or by another mask."""
-
-_MIXING_ALIASES = {"mixup": "linear", "cutmix": "patch", "patchuphard2d": "patchuphard"}
-"""The names of the input augmentations that the two mixing methods come from, accepted on input."""
-
-_MSDA_ALIASES = {"patchuphard2d": "patchuphard"}
-"""Both names are the same mask, since it is the same for all channels."""
+from mixmo_fast.mixing.methods import FEATURE_ALIASES, IMAGE_ALIASES, MixingMethod, MsdaMethod
+from mixmo_fast.networks.kinds import KINDS, KindName
 
 
 def _no_number(value: object) -> object:
@@ -84,10 +70,10 @@ class DataConfig(_Section):
 class NetworkConfig(_Section):
     """The base network and how many subnetworks live in it."""
 
-    kind: Literal["wide_resnet", "preact_resnet"]
+    kind: KindName
     """Family of the network."""
     depth: int = Field(ge=10, le=1000)
-    """Number of layers: 6n+4 for wide_resnet, 18 for preact_resnet."""
+    """Number of layers; each kind has its own (`mixmo_fast.networks.kinds`)."""
     width: int = Field(ge=1, le=32)
     """Factor on the number of channels."""
     members: int = Field(default=1, ge=1, le=16)
@@ -95,23 +81,22 @@ class NetworkConfig(_Section):
 
     @model_validator(mode="after")
     def _depth_suits_kind(self) -> "NetworkConfig":
-        if self.kind == "wide_resnet" and self.depth % 6 != 4:
+        kind = KINDS[self.kind]
+        if self.depth not in kind.depths:
             raise ValueError(
-                f"network.depth: found {self.depth}, allowed with network.kind wide_resnet: 6n+4 (10, 16, 22, 28, ...)"
+                f"network.depth: found {self.depth}, allowed with network.kind {self.kind}: {kind.allowed_depths}"
             )
-        if self.kind == "preact_resnet" and self.depth != 18:
-            raise ValueError(f"network.depth: found {self.depth}, allowed with network.kind preact_resnet: only 18")
         return self
 
 
 class MixingConfig(_Section):
     """How the members' features are mixed behind their encoders, and how that weighs their losses."""
 
-    method: Annotated[MixingMethod, _own_name(_MIXING_ALIASES)]
+    method: Annotated[MixingMethod, _own_name(FEATURE_ALIASES)]
     """Mixing by weights (linear, alias mixup), by a box (patch, alias cutmix) or by another mask."""
     prob: float = Field(ge=0, le=1)
     """Probability, a step, of `method`, else `replacement`; default 1.0 if both are linear, 0.5 for the others."""
-    replacement: Annotated[MixingMethod, _own_name(_MIXING_ALIASES)] = "linear"
+    replacement: Annotated[MixingMethod, _own_name(FEATURE_ALIASES)] = "linear"
     """Mixing of the steps that do not use `method`; linear (alias mixup) in the paper."""
     alpha: float = Field(default=2.0, ge=0, le=1000)
     """Concentration of the Dirichlet law that the ratios are drawn from; 0: exactly 1/M each (MIMO)."""
@@ -147,7 +132,7 @@ class MixingConfig(_Section):
 class MsdaConfig(_Section):
     """Mixed sample data augmentation: each input image may be mixed with a partner image."""
 
-    method: Annotated[MsdaMethod, _own_name(_MSDA_ALIASES)]
+    method: Annotated[MsdaMethod, _own_name(IMAGE_ALIASES)]
     """Mixing by a weight (mixup), by a box (cutmix) or by another mask."""
     prob: float = Field(default=0.5, ge=0, le=1)
     """Probability that an image is mixed at all."""
@@ -189,7 +174,7 @@ class OptimizerConfig(_Section):
     lr_scaling: Literal["none", "linear"] = "none"
     """Whether the rate is lr as it is, or lr * batch.rows / lr_rows (arXiv 1706.02677)."""
     lr_rows: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Rows a step that lr is meant for, where it is scaled; null: the paper's, wide_resnet 64, preact_resnet 100."""
+    """Rows a step that lr is meant for, where it is scaled; null: those of the paper's runs."""
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> "OptimizerConfig":
@@ -213,7 +198,7 @@ class ScheduleConfig(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _milestones_in_order(cls, values: object) -> object:
+    def _milestones_in_order(cls, values: Any) -> Any:
         milestones = values.get("milestones") if isinstance(values, dict) else None
         if isinstance(milestones, dict) and all(type(epoch) is int for epoch in milestones):
             return {**values, "milestones": dict(sorted(milestones.items()))}
@@ -280,6 +265,14 @@ class Config(_Section):
     """Checkpoints kept."""
     seed: int = Field(default=1, ge=0, le=2**63 - 1)
     """Seed of everything random: initial weights, order, crops, flips, partners, masks."""
+
+    def held_out(self, images: int) -> int:
+        """How many of a training set's images are kept out of training."""
+        return int(images * self.data.holdout)
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Steps of an epoch of a training set, floor(N * b / B) of the N that are trained on; the rest is dropped."""
+        return (images - self.held_out(images)) * self.batch.repetitions // self.batch.rows
 
     @model_validator(mode="after")
     def _mixing_suits_members(self) -> "Config":

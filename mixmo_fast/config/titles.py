@@ -1,6 +1,8 @@
 """What the paper would call a configuration: its method, its augmentation, its network. Words only."""
 
 from mixmo_fast.config.schema import Config
+from mixmo_fast.mixing.methods import MASKS
+from mixmo_fast.networks.kinds import KINDS
 
 AUGMENTATIONS = ("Mixup", "CutMix")
 """Those of the paper's tables, in their order."""
@@ -14,7 +16,8 @@ def method_of(config: Config) -> str | None:
     mixing = config.mixing
     if mixing is None:
         return None
-    named = ["Cut" if method == "patch" else method.capitalize() for method in (mixing.method, mixing.replacement)]
+    methods = (mixing.method, mixing.replacement)
+    named = [MASKS[method].feature_title or method.capitalize() for method in methods]
     if mixing.replacement not in ("linear", mixing.method):
         return f"{named[0]}/{named[1]}-MixMo"
     if mixing.method == "linear" and mixing.alpha == 0:
@@ -26,7 +29,7 @@ def augmentation_of(config: Config) -> str | None:
     """How images are augmented beyond crop and flip; None for not at all."""
     names = []
     if config.msda is not None:
-        names.append({"mixup": "Mixup", "cutmix": "CutMix"}.get(config.msda.method, config.msda.method.capitalize()))
+        names.append(MASKS[config.msda.method].image_title or config.msda.method.capitalize())
     if config.data.augmentation == "augmix":
         names.append("AugMix")
     return " + ".join(names) or None
@@ -35,9 +38,7 @@ def augmentation_of(config: Config) -> str | None:
 def network_title(config: Config) -> str:
     """`WRN-28-10`, or `PreActResNet-18 of width 2`."""
     network = config.network
-    if network.kind == "wide_resnet":
-        return f"WRN-{network.depth}-{network.width}"
-    return f"PreActResNet-{network.depth} of width {network.width}"
+    return KINDS[network.kind].title.format(depth=network.depth, width=network.width)
 
 
 def run_title(config: Config, dataset: str) -> str:

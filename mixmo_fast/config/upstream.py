@@ -10,17 +10,13 @@ from dataclasses import dataclass
 
 from mixmo_fast.config.upstream_check import ReadFile, read_upstream
 from mixmo_fast.config.upstream_form import LISTED_MEMBERS, MixMethod, UpstreamFile
+from mixmo_fast.mixing.methods import FEATURE_ALIASES, IMAGE_ALIASES
 
 _THEIR_SECTIONS = {"model_wrapper", "training"}
 _OUR_SECTIONS = {"network", "mixing", "msda", "batch", "optimizer", "schedule", "step"}
 
-_OUR_NAMES = {"patchuphard2d": "patchuphard"}
-"""Masks that have another name here, for features and images alike."""
-
 _PAPER_MASKS = ("mixup", "cutmix")
 """The masks that their program has for any number of members."""
-
-_OUR_MIXING = {"mixup": "linear", "cutmix": "patch", **_OUR_NAMES}
 
 _DECAY_FROM = 11 / 12
 """Fraction of a run after which the probability of the configured mask falls; a constant in their code."""
@@ -70,7 +66,7 @@ def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
     tree: dict[str, dict[str, object]] = {
         "data": {"dataset": form.data.dataset.removesuffix("200")},
         "network": {
-            "kind": "wide_resnet" if network.is_wide else "preact_resnet",
+            "kind": network.kind,
             "depth": network.depth,
             "width": network.widen_factor or 1,
             "members": form.num_members,
@@ -82,7 +78,8 @@ def _translate(form: UpstreamFile) -> dict[str, dict[str, object]]:
         tree["mixing"] = _method(mixmo.mix_method) | {"alpha": max(mixmo.alpha, 0.0), "weight_root": mixmo.weight_root}
     if msda is not None:
         method = msda.mix_method.sole
-        tree["msda"] = {"method": _OUR_NAMES.get(method, method), "prob": msda.prob, "beta": max(msda.beta, 0.0)}
+        ours = method and IMAGE_ALIASES.get(method, method)
+        tree["msda"] = {"method": ours, "prob": msda.prob, "beta": max(msda.beta, 0.0)}
     tree["batch"] = {"rows": training.batch_size, "repetitions": sampler.batch_repetitions}
     if sampler.proba_input_repetition:
         tree["batch"]["input_repetition"] = sampler.proba_input_repetition
@@ -109,9 +106,9 @@ def _milestones(form: UpstreamFile) -> dict[int, float]:
 def _method(method: MixMethod) -> dict[str, object]:
     """`method`, `prob`, `decay_from` of our mixing section, and `replacement` where it is not linear mixing."""
     name = method.sole or method.method_name
-    ours = _OUR_MIXING.get(name, name)
+    ours = FEATURE_ALIASES.get(name, name)
     if method.sole is None:
-        replacement = _OUR_MIXING.get(method.replacement_method_name, method.replacement_method_name)
+        replacement = FEATURE_ALIASES.get(method.replacement_method_name or "", method.replacement_method_name)
         other = {"replacement": replacement} if replacement != "linear" else {}
         return {"method": ours, "prob": method.prob, **other, "decay_from": _DECAY_FROM}
     # With nothing to fall back on there is nothing to decay to; linear mixing falls back on itself.

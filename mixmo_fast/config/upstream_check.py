@@ -8,14 +8,16 @@ no arrays here.
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from mixmo_fast.config.safe_yaml import dotted_path, show
-from mixmo_fast.config.upstream_form import CLASSES, LISTED_MEMBERS, MASKS, SEEDS_BY_CHANNEL, UpstreamFile
+from mixmo_fast.config.upstream_form import CLASSES, LISTED_MEMBERS, SEEDS_BY_CHANNEL, UpstreamFile
 from mixmo_fast.errors import ConfigError
+from mixmo_fast.mixing.methods import AUTHORS_MASKS
+from mixmo_fast.networks.kinds import KINDS
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 """Pydantic's names for a key that the form does not have."""
@@ -70,7 +72,7 @@ def _ignored(tree: Mapping[str, object]) -> dict[tuple[str, ...], str]:
     """Path of each section that their program ignores -> why. Its known keys may hold anything, null for example."""
     mixmo, msda = _value_at(tree, _MIXMO), _value_at(tree, _MSDA)
     members = tree.get("num_members")
-    ignored = {}
+    ignored: dict[tuple[str, ...], str] = {}
     if isinstance(mixmo, dict) and (members is None or members == 1):
         ignored[_MIXMO] = "there is one member"
     if isinstance(msda, dict) and msda.get("mix_method", msda) is None:
@@ -78,14 +80,14 @@ def _ignored(tree: Mapping[str, object]) -> dict[tuple[str, ...], str]:
     return ignored
 
 
-def _value_at(tree: object, path: Sequence[str]) -> object:
+def _value_at(tree: Any, path: Sequence[str]) -> Any:
     """The value at a path of keys, None where there is nothing."""
     for key in path:
         tree = tree.get(key) if isinstance(tree, dict) else None
     return tree
 
 
-def _without(tree: Mapping[str, object], path: Sequence[str]) -> dict[str, object]:
+def _without(tree: Mapping[str, Any], path: Sequence[str]) -> dict[str, object]:
     """A copy with nothing at a path of keys that exists."""
     first, *rest = path
     return {**tree, first: _without(tree[first], rest) if rest else None}
@@ -93,7 +95,7 @@ def _without(tree: Mapping[str, object], path: Sequence[str]) -> dict[str, objec
 
 def _unknown_keys(section: Mapping, path: tuple[str, ...]) -> Iterator[tuple[str | int, ...]]:
     """Paths of keys in a section that the form does not have, whatever is in them."""
-    known = _model_in(_field_at(path).annotation).model_fields
+    known = _fields_at(path)
     for key, value in section.items():
         if key not in known:
             yield (*path, key)
@@ -111,11 +113,10 @@ def _contradictions(form: UpstreamFile) -> Iterator[str]:
         fitting = "2 or more" if network.is_mixmo else "1"
         yield f"num_members: found {members}, allowed with model_wrapper.network.name {network.name}: {fitting}"
     where = "model_wrapper.network"
-    if network.is_wide and not (10 <= network.depth <= 1000 and network.depth % 6 == 4):
-        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: 6n+4 (10, 16, 22, 28, ...)"
-    if not network.is_wide and network.depth != 18:
-        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: only 18"
-    if network.is_wide and network.widen_factor is None:
+    kind = KINDS[network.kind]
+    if network.depth not in kind.depths:
+        yield f"{where}.depth: found {network.depth}, allowed with {network.name}: {kind.allowed_depths}"
+    if kind.authors_need_width and network.widen_factor is None:
         yield f"{where}.widen_factor: missing, allowed with {network.name}: a whole number from 1 to 32"
     yield from _unfit_mixing(form)
     rows, repetitions = form.training.batch_size, form.training.batch_sampler.batch_repetitions
@@ -180,10 +181,10 @@ def _tell(problem: Mapping) -> str:
     loc = loc[:-1] if as_key else loc
     found = f"found {'the key ' if as_key else ''}{show(problem['input'])}"
     field = _field_at(loc)
-    names = MASKS if problem["type"] == "method" else [str(name) for name in _names_in(field.annotation)]
+    names = AUTHORS_MASKS if problem["type"] == "method" else [str(name) for name in _names_in(field.annotation)]
     allowed = field.description or ", ".join(names)
     hint = ""
-    if tuple(names) == MASKS and problem["input"] in SEEDS_BY_CHANNEL:
+    if tuple(names) == AUTHORS_MASKS and problem["input"] in SEEDS_BY_CHANNEL:
         found += ", which draws its seeds for each channel; here all channels share one set, as in patchuphard2d"
     elif isinstance(problem["input"], str):  # a null, say, only looks like a word
         near = difflib.get_close_matches(problem["input"].lower(), names, n=1)
@@ -193,7 +194,7 @@ def _tell(problem: Mapping) -> str:
 
 def _nearest(loc: Sequence[str | int]) -> str:
     """A hint for an unknown key: the nearest known one beside it, the same one elsewhere, or those beside it."""
-    beside = _model_in(_field_at(loc[:-1]).annotation).model_fields
+    beside = _fields_at(loc[:-1])
     leaf = str(loc[-1])
     close = [dotted_path((*loc[:-1], name)) for name in difflib.get_close_matches(leaf, beside, n=1)]
     close = close or [key for key in _known_keys(UpstreamFile) if key.rpartition(".")[2] == leaf]
@@ -217,6 +218,12 @@ def _field_at(loc: Sequence[str | int]) -> FieldInfo:
         if model is not None and part in model.model_fields:
             field = model.model_fields[part]
     return field
+
+
+def _fields_at(loc: Sequence[str | int]) -> dict[str, FieldInfo]:
+    """The fields of the section at a path of keys, by name."""
+    model = _model_in(_field_at(loc).annotation)
+    return {} if model is None else model.model_fields
 
 
 def _model_in(annotation: object) -> type[BaseModel] | None:

@@ -6,12 +6,13 @@ and what a user is told, are in `upstream_check.py`. Values only; there are no a
 """
 
 import re
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mixmo_fast.config.schema import OtherMask
+from mixmo_fast.mixing.methods import AUTHORS_MASKS
+from mixmo_fast.networks.kinds import KINDS, KindName
 
 CLASSES = {"cifar10": 10, "cifar100": 100, "tinyimagenet": 200, "tinyimagenet200": 200}
 """K of the data sets that mixmo-pytorch knows, in its spellings."""
@@ -19,8 +20,15 @@ CLASSES = {"cifar10": 10, "cifar100": 100, "tinyimagenet": 200, "tinyimagenet200
 SEEDS_BY_CHANNEL = ("patchuphard", "patchupsoft")
 """Masks of theirs that draw seeds for each channel. Here they have one set for all, which is their `patchuphard2d`."""
 
-MASKS = ("cutmix", "mixup", *(mask for mask in get_args(OtherMask) if mask not in SEEDS_BY_CHANNEL), "patchuphard2d")
-"""Names of masks, for features and for images, that mean the same here."""
+_KIND_OF_NAME: dict[str, KindName] = {name: kind for kind, row in KINDS.items() for name in row.authors_names}
+_DEPTHS = ", ".join(f"{kind.depth_rule} for {' and '.join(kind.authors_names)}" for kind in KINDS.values())
+
+if TYPE_CHECKING:  # which cannot read a table
+    _Mask = str
+    _NetworkName = str
+    _DatasetName = str
+else:
+    _Mask, _NetworkName, _DatasetName = Literal[AUTHORS_MASKS], Literal[tuple(_KIND_OF_NAME)], Literal[tuple(CLASSES)]
 
 LISTED_MEMBERS = 3
 """Members that their list of losses is written for; it is too short for more, and their program then fails."""
@@ -45,10 +53,10 @@ class _Form(BaseModel):
 class MixMethod(_Form):
     """A mask, drawn with a probability, and else another one; a bare name is that mask, always."""
 
-    method_name: Literal[MASKS]
+    method_name: _Mask
     prob: float | None = Field(default=None, ge=0, le=1)
     """a number from 0 to 1, or null"""
-    replacement_method_name: Literal[MASKS] | None = None
+    replacement_method_name: _Mask | None = None
 
     @property
     def sole(self) -> str | None:
@@ -66,14 +74,14 @@ class MixMethod(_Form):
 
 def _as_mapping(value: object) -> object:
     """A bare method's name as the mapping that means the same: that method, always."""
-    if value in MASKS:
+    if value in AUTHORS_MASKS:
         return {"method_name": value}
     if not isinstance(value, dict):
         raise PydanticCustomError("method", "neither a known name nor a mapping")
     return value
 
 
-_METHOD = Field(description=f"{', '.join(MASKS)}, or a mapping with {', '.join(MixMethod.model_fields)}")
+_METHOD = Field(description=f"{', '.join(AUTHORS_MASKS)}, or a mapping with {', '.join(MixMethod.model_fields)}")
 
 
 class _Mixmo(_Form):
@@ -120,15 +128,14 @@ class _Training(_Form):
 
 
 class _Network(_Form):
-    name: Literal["wideresnet", "wideresnetmixmo", "resnet", "resnetmixmo"]
-    depth: int
-    """a whole number: 6n+4 for wideresnet and wideresnetmixmo, 18 for resnet and resnetmixmo"""
+    name: _NetworkName
+    depth: int = Field(description=f"a whole number: {_DEPTHS}")
     widen_factor: int | None = Field(default=None, ge=1, le=32)
     """a whole number from 1 to 32"""
 
     @property
-    def is_wide(self) -> bool:
-        return self.name.startswith("wide")
+    def kind(self) -> KindName:
+        return _KIND_OF_NAME[self.name]
 
     @property
     def is_mixmo(self) -> bool:
@@ -244,7 +251,7 @@ class _Wrapper(_Form):
 
 
 class _Data(_Form):
-    dataset: Literal[tuple(CLASSES)]
+    dataset: _DatasetName
     num_classes: int | None = None
     """the number of classes of data.dataset"""
 

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Sequence
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -27,7 +27,7 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
         loc: the known keys from the top; the last may be an entry of a mapping such as schedule.milestones.
         as_key: describe that entry's key instead of its value.
     """
-    model: object = Config
+    model: Any = Config
     field = FieldInfo(annotation=Config)
     for part in loc:
         if get_origin(model) is dict:
@@ -37,14 +37,14 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
     return _in_words(model, field.metadata) + (" or null" if model is not field.annotation else "")
 
 
-def _without_none(annotation: object) -> object:
+def _without_none(annotation: Any) -> Any:
     """The type without `| None`."""
     if isinstance(annotation, types.UnionType):
         return next(part for part in get_args(annotation) if part is not types.NoneType)
     return annotation
 
 
-def _in_words(annotation: object, constraints: Sequence[object] = ()) -> str:
+def _in_words(annotation: Any, constraints: Sequence[object] = ()) -> str:
     """A type and its bounds in words."""
     if get_origin(annotation) is Annotated:
         annotation, field = get_args(annotation)

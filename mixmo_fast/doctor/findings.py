@@ -76,10 +76,9 @@ def judge_requirements(requirements: Iterable[str], installed: Callable[[str], s
     old = [one for one, version in versions.items() if version and not one.specifier.contains(version, True)]
     if not (lacking or old):
         return Finding("software", "requirements", "ok", f"all {len(wanted)} packages are there and new enough")
-    found = [f"{one.name} is missing" for one in lacking]
-    found += [f"{one.name} is {versions[one]}, wanted is {one.specifier}" for one in old]
-    state = "broken" if lacking else "warning"
-    return Finding("software", "requirements", state, "; ".join(found), INSTALL)
+    faults = [f"{one.name} is missing" for one in lacking]
+    faults += [f"{one.name} is {versions[one]}, wanted is {one.specifier}" for one in old]
+    return Finding("software", "requirements", "broken" if lacking else "warning", "; ".join(faults), INSTALL)
 
 
 def judge_gpus(gpus: Gpus) -> list[Finding]:

@@ -1,6 +1,8 @@
 """What this machine has, asked in ways that also work where half of it is missing: no answer is None, not an error.
 
-Nothing is changed, and nothing is fetched. What the answers mean is the business of `mixmo_fast.doctor.findings`.
+Nothing is changed, and nothing is fetched. `torch.utils.collect_env` needs a torch that works, waits for programs
+without limit, and tells neither memory, nor disks, nor whether a GPU computes; so it is not used. What the answers mean
+is the business of `mixmo_fast.doctor.findings`.
 """
 
 import importlib.util

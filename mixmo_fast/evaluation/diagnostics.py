@@ -3,32 +3,11 @@
 Shapes: S samples, K classes. Probabilities are fractions.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor
 
 from mixmo_fast.evaluation.metrics import CALIBRATION_BINS, calibration_bins, check_evaluation_set
-
-
-@dataclass(frozen=True)
-class Bin:
-    """One bar of a reliability diagram: the samples whose confidence is in (low, high].
-
-    Attributes:
-        low: Lower edge.
-        high: Upper edge.
-        count: Samples.
-        confidence: Their mean confidence; None where there are none.
-        accuracy: Fraction of them that is predicted right; None where there are none.
-    """
-
-    low: float
-    high: float
-    count: int
-    confidence: float | None
-    accuracy: float | None
+from mixmo_fast.runfolder.evaluated import Bin
 
 
 @torch.no_grad()
@@ -53,20 +32,21 @@ def reliability(logits_SK: Tensor, labels_S: Tensor, bins: int = CALIBRATION_BIN
     # By the same operations as in the scores: another rounding could move a sample across an edge.
     confidence = logits.log_softmax(dim=1).exp().amax(dim=1)
     right = (logits.argmax(dim=1) == labels_S).double()
-    edges, bin_S = calibration_bins(confidence, bins)
+    edges_B, bin_S = calibration_bins(confidence, bins)
     # One row each of counts, summed confidences and right predictions, so that the device is waited for once.
     sums = confidence.new_zeros(3, bins).index_add_(1, bin_S, torch.stack([torch.ones_like(right), confidence, right]))
     counts, confidences, rights = sums.tolist()
-    edges = edges.tolist()
+    edges = edges_B.tolist()
     return tuple(
-        Bin(low, high, int(count), summed / count if count else None, hits / count if count else None)
+        Bin(
+            low=low,
+            high=high,
+            count=int(count),
+            confidence=summed / count if count else None,
+            accuracy=hits / count if count else None,
+        )
         for low, high, count, summed, hits in zip(edges[:-1], edges[1:], counts, confidences, rights, strict=True)
     )
-
-
-def bins_as_dicts(bins: Sequence[Bin]) -> list[dict[str, float | int | None]]:
-    """The bins, ready for JSON: objects of low, high, count, confidence and accuracy."""
-    return [asdict(one) for one in bins]
 
 
 @torch.no_grad()

@@ -21,7 +21,7 @@ def predict(
     """Every member's logits for every image, in evaluation mode; the network's mode is left as it was.
 
     Args:
-        network: A `MultiMemberNetwork`; the same image enters all its encoders, folded into one convolution.
+        network: A `MixMo`; the same image enters all its encoders, folded into one convolution.
         batches: The split.
         autocast: Gives the context of a forward pass.
 

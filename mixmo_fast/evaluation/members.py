@@ -6,32 +6,15 @@ the ensemble is worth.
 Shapes: S samples, M members, K classes.
 """
 
-from dataclasses import dataclass
 from itertools import combinations, islice
 
 import torch
 from torch import Tensor
 
 from mixmo_fast.evaluation.metrics import Ensemble, ensemble_logits
+from mixmo_fast.runfolder.evaluated import MembersUsed
 
 MOST_SUBSETS = 256
-
-
-@dataclass(frozen=True)
-class MembersUsed:
-    """The accuracy of ensembles of some of the members.
-
-    Attributes:
-        members: How many.
-        top1: Mean over the subsets of that size, a fraction.
-        lowest: Of the worst subset.
-        highest: Of the best subset.
-    """
-
-    members: int
-    top1: float
-    lowest: float
-    highest: float
 
 
 @torch.no_grad()
@@ -55,5 +38,7 @@ def top1_by_members(logits_SMK: Tensor, labels_S: Tensor, ensemble: Ensemble = "
             for subset in subsets
         ]
         top1 = torch.stack(right)
-        found.append(MembersUsed(members, *(value.item() for value in (top1.mean(), top1.min(), top1.max()))))
+        found.append(
+            MembersUsed(members=members, top1=top1.mean().item(), lowest=top1.min().item(), highest=top1.max().item())
+        )
     return tuple(found)

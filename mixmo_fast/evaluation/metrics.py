@@ -7,7 +7,6 @@ definitions go by the same name in the literature; each function says which one 
 Shapes: S samples, M members, K classes. Probabilities and rates are fractions, logarithms natural.
 """
 
-from dataclasses import asdict, dataclass
 from functools import reduce
 from itertools import combinations
 from math import log
@@ -16,50 +15,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mixmo_fast.runfolder.scores import Scores
+
 Ensemble = Literal["logits", "probabilities"]
 """What is averaged over the members: their logits, as in the paper, or their probabilities."""
 
 CALIBRATION_BINS = 15
 TACE_THRESHOLD = 1e-3
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What an evaluation set says of a network; None marks a number that is undefined on that set.
-
-    All but the last four are of the ensemble, whose logits are those of `ensemble_logits`.
-
-    Attributes:
-        top1: fraction of samples whose largest logit is the label's; of equal ones the first counts as largest.
-        top5: fraction of samples whose label is among the five largest logits, likewise; None when K < 5.
-        nll: mean negative log-likelihood, in nats.
-        ece: expected calibration error, a fraction; see `expected_calibration_error`.
-        brier: mean over samples of the sum over classes of (p - one_hot)^2, from 0 to 2.
-        brier_per_class: `brier` / K, which the authors' implementation prints.
-        auc: area under the ROC curve of confidence as a score for being right; None if all or none are.
-        tace: thresholded adaptive calibration error, a fraction; see `thresholded_adaptive_calibration_error`.
-        member_top1: top-1 of each member alone.
-        member_top1_mean: their mean.
-        diversity: ratio of errors, mean over pairs of members; see `ratio_of_errors` for when it is None.
-        disagreement: fraction of samples for which two members predict different classes, likewise; None when M = 1.
-    """
-
-    top1: float
-    top5: float | None
-    nll: float
-    ece: float
-    brier: float
-    brier_per_class: float
-    auc: float | None
-    tace: float
-    member_top1: tuple[float, ...]
-    member_top1_mean: float
-    diversity: float | None
-    disagreement: float | None
-
-    def as_dict(self) -> dict[str, float | list[float] | None]:
-        """The scores by name, ready for JSON: no tuples, infinities or NaN."""
-        return asdict(self) | {"member_top1": list(self.member_top1)}
 
 
 @torch.no_grad()

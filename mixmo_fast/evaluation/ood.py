@@ -7,55 +7,14 @@ positive class. Two of the numbers depend on that, and AUPR on the ratio of the 
 Shapes: S samples, M members, K classes. Rates are fractions.
 """
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor
 
 from mixmo_fast.evaluation.metrics import Ensemble, check_logits, ensemble_logits
+from mixmo_fast.runfolder.evaluated import Detector, ForeignSet
 
 
-@dataclass(frozen=True)
-class Detector:
-    """How well one score tells the two sets apart.
-
-    Attributes:
-        name: `max_probability`, `entropy`, `energy` or `disagreement`; see `detector_scores`.
-        auroc: Area under the ROC curve: the chance that an image of the network's own set scores higher than one of the
-            other set, ties counting half.
-        fpr95: Fraction of the other set that is accepted at the highest threshold that accepts at least 95 % of the
-            network's own.
-        aupr: Average precision: precision at each threshold, weighted by the recall gained there.
-    """
-
-    name: str
-    auroc: float
-    fpr95: float
-    aupr: float
-
-
-@dataclass(frozen=True)
-class OutOfDistribution:
-    """The detectors on one other data set.
-
-    Attributes:
-        dataset: Its name.
-        images: How many of its images were scored.
-        detectors: One for each score.
-    """
-
-    dataset: str
-    images: int
-    detectors: tuple[Detector, ...]
-
-    def as_dict(self) -> dict:
-        """JSON-ready."""
-        return asdict(self) | {"detectors": [asdict(one) for one in self.detectors]}
-
-
-def detect(
-    dataset: str, in_logits_SMK: Tensor, out_logits_SMK: Tensor, ensemble: Ensemble = "logits"
-) -> OutOfDistribution:
+def detect(dataset: str, in_logits_SMK: Tensor, out_logits_SMK: Tensor, ensemble: Ensemble = "logits") -> ForeignSet:
     """How well a network's outputs tell another data set from its own.
 
     Args:
@@ -72,7 +31,7 @@ def detect(
         raise ValueError(f"both sets must have the same members and classes, found {found}")
     pairs = zip(detector_scores(in_logits_SMK, ensemble), detector_scores(out_logits_SMK, ensemble), strict=True)
     detectors = tuple(separation(name, scores, other_scores) for (name, scores), (_, other_scores) in pairs)
-    return OutOfDistribution(dataset, len(out_logits_SMK), detectors)
+    return ForeignSet(dataset=dataset, images=len(out_logits_SMK), detectors=detectors)
 
 
 @torch.no_grad()
@@ -127,7 +86,7 @@ def separation(name: str, in_scores_S: Tensor, out_scores_S: Tensor) -> Detector
     # Dropping points between which the curve is straight would drop the one that is asked for.
     false_positives, true_positives, _ = roc_curve(is_in, scores, drop_intermediate=False)
     return Detector(
-        name,
+        name=name,
         auroc=float(roc_auc_score(is_in, scores)),
         fpr95=float(false_positives[(true_positives >= 0.95).argmax()]),
         aupr=min(1.0, float(average_precision_score(is_in, scores))),  # a sum that rounding can take beyond 1

@@ -128,7 +128,7 @@ class _Page:
 
     def text(self, left: float, middle: float, text: str, **font: Any) -> None:
         """A line of text, as it is."""
-        options = {"fontsize": 8, "va": "center", "parse_math": False} | font
+        options: dict[str, Any] = {"fontsize": 8, "va": "center", "parse_math": False} | font
         self.figure.text(left, middle, text, transform=self.figure.dpi_scale_trans, **options)
 
     def target(
@@ -178,4 +178,5 @@ def _colour(member: int) -> tuple[float, ...]:
 
 def _shades(member: int) -> Colormap:
     """From white, no part in the mixture, to the member's colour, all of it."""
-    return LinearSegmentedColormap.from_list(f"member {member}", ["white", _colour(member)])
+    ends: list[Any] = ["white", _colour(member)]
+    return LinearSegmentedColormap.from_list(f"member {member}", ends)

@@ -8,12 +8,12 @@ Shapes: R corruptions, T severities, S samples of a set, M members, K classes. R
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 import torch
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ValidationError, model_validator
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -21,8 +21,10 @@ from torch import Tensor
 from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
-
-EVALUATION_FILE = "evaluation.json"
+from mixmo_fast.runfolder.evaluated import SavedRobustness
+from mixmo_fast.runfolder.names import EVALUATION
+from mixmo_fast.runfolder.record import Record
+from mixmo_fast.runfolder.scores import SCORES
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,8 @@ class CorruptedSet:
     batches: EvaluationBatches
 
 
-@dataclass(frozen=True)
-class Robustness:
-    """What `evaluate_robustness` found.
+class Robustness(SavedRobustness):
+    """What `evaluate_robustness` found, complete, as a mean corruption error needs it.
 
     Attributes:
         source: Where the corrupted images are from, `CIFAR-100-C` say, or `synthetic`.
@@ -59,19 +60,12 @@ class Robustness:
         ValueError: When `top1` is not R x T fractions, or the benchmark has none of the corruptions or others.
     """
 
-    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
-
-    source: str
-    corruptions: tuple[str, ...]
-    severities: tuple[int, ...]
-    top1: tuple[tuple[float, ...], ...]
     benchmark: tuple[str, ...]
     pooled: Scores
     mean_top1: float
-    mce: float | None = None
-    mce_against: str | None = None
 
-    def __post_init__(self):
+    @model_validator(mode="after")
+    def _is_a_table(self) -> "Robustness":
         widths = [len(row) for row in self.top1]
         if widths != [len(self.severities)] * len(self.corruptions):
             raise ValueError(f"top1 must be {len(self.corruptions)} x {len(self.severities)} numbers, found {widths}")
@@ -79,16 +73,7 @@ class Robustness:
             raise ValueError("top1 must be fractions")
         if not self.benchmark or not set(self.benchmark) <= set(self.corruptions):
             raise ValueError(f"the benchmark must be some of {self.corruptions}, found {self.benchmark}")
-
-    def as_dict(self) -> dict:
-        """JSON-ready."""
-        return asdict(self) | {
-            "corruptions": list(self.corruptions),
-            "severities": list(self.severities),
-            "top1": [list(row) for row in self.top1],
-            "benchmark": list(self.benchmark),
-            "pooled": self.pooled.as_dict(),
-        }
+        return self
 
     def errors(self, corruption: str) -> float:
         """Sum over severities of 1 - top-1."""
@@ -148,6 +133,8 @@ def evaluate_robustness(
         benchmark=tuple(benchmark),
         pooled=evaluate_logits(logits, labels, ensemble=ensemble),
         mean_top1=fmean(top1[name, level] for name in benchmark for level in severities),
+        mce=None,
+        mce_against=None,
     )
 
 
@@ -181,15 +168,11 @@ def mean_corruption_error(robustness: Robustness, against: Robustness) -> float:
     return fmean(ratios)
 
 
-@dataclass(frozen=True)
-class _EvaluationFile:
+class _EvaluationFile(Record):
     """What is read of `evaluation.json`."""
 
     dataset: str
     robustness: Robustness | None = None
-
-
-_EVALUATION = TypeAdapter(_EvaluationFile)
 
 
 def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
@@ -202,9 +185,9 @@ def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
     Raises:
         MixmoError: It cannot be read, is not such a file, has no robustness, or is of another data set.
     """
-    file = path / EVALUATION_FILE if path.is_dir() else path
+    file = path / EVALUATION if path.is_dir() else path
     try:
-        evaluation = _EVALUATION.validate_json(file.read_bytes(), strict=True)
+        evaluation = _EvaluationFile.model_validate_json(file.read_bytes(), strict=True)
     except OSError as error:
         raise MixmoError(f"{file}: cannot be read ({error.strerror}); `mixmo-fast evaluate` writes it") from error
     except ValidationError as error:
@@ -239,7 +222,8 @@ def robustness_table(robustness: Robustness) -> Table:
         for name in extra:
             table.add_row(*_row(name, rows[name]), style="dim")
     pooled = robustness.pooled
-    lines = [f"all images as one set: top-1 {100 * pooled.top1:.2f} %, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
+    top1 = SCORES["top1"].written(pooled.top1)
+    lines = [f"all images as one set: top-1 {top1}, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
     if robustness.mce is not None:
         lines.append(f"mean corruption error {100 * robustness.mce:.1f} %, where {robustness.mce_against} has 100 %")
     table.caption, table.caption_justify = Text("\n".join(lines)), "left"

@@ -8,39 +8,13 @@ on how a data set happens to be sorted.
 Shapes: S samples, K classes. Coverages, risks and accuracies are fractions.
 """
 
-from dataclasses import asdict, dataclass
-
 import torch
 from torch import Tensor
 
 from mixmo_fast.evaluation.metrics import check_evaluation_set
+from mixmo_fast.runfolder.evaluated import Selective
 
 _STEPS = 200  # of the curve, besides its first point
-
-
-@dataclass(frozen=True)
-class Selective:
-    """What abstaining would bring.
-
-    Attributes:
-        coverage: Fractions of samples that are predicted, ascending from 1 / S to 1; at most 201 points.
-        risk: Fraction of errors among the predicted ones at each of these coverages.
-        aurc: Area under the risk-coverage curve: mean of the risk over the coverages i / S, i = 1..S.
-        accuracy_at_80: 1 - risk at the least coverage i / S that is no smaller than 80 %.
-        accuracy_at_90: The same for 90 %.
-        accuracy_at_95: The same for 95 %.
-    """
-
-    coverage: tuple[float, ...]
-    risk: tuple[float, ...]
-    aurc: float
-    accuracy_at_80: float
-    accuracy_at_90: float
-    accuracy_at_95: float
-
-    def as_dict(self) -> dict[str, float | list[float]]:
-        """JSON-ready."""
-        return asdict(self) | {"coverage": list(self.coverage), "risk": list(self.risk)}
 
 
 @torch.no_grad()
@@ -65,11 +39,14 @@ def select(logits_SK: Tensor, labels_S: Tensor) -> Selective:
         shown = [1, *(_at_least(step, _STEPS, samples) for step in range(1, _STEPS + 1))]
     marks = [_at_least(percent, 100, samples) for percent in (80, 90, 95)]
     aurc, *values = torch.cat([risk.mean()[None], risk[torch.tensor(shown + marks, device=risk.device) - 1]]).tolist()
+    at_80, at_90, at_95 = values[len(shown) :]
     return Selective(
-        tuple(count / samples for count in shown),
-        tuple(values[: len(shown)]),
-        aurc,
-        *(1 - value for value in values[len(shown) :]),
+        coverage=tuple(count / samples for count in shown),
+        risk=tuple(values[: len(shown)]),
+        aurc=aurc,
+        accuracy_at_80=1 - at_80,
+        accuracy_at_90=1 - at_90,
+        accuracy_at_95=1 - at_95,
     )
 
 

@@ -5,6 +5,7 @@ from rich.text import Text
 
 from mixmo_fast.evaluation.metrics import Ensemble, Scores
 from mixmo_fast.evaluation.temperature import TemperatureScaling
+from mixmo_fast.runfolder.scores import SCORES, ensemble_scores
 
 _ENSEMBLES = {"logits": "ensemble: mean of the members' logits", "probabilities": "ensemble: mean of probabilities"}
 _FITTED_ON = {"test-halves": "fitted on the other half", "train-holdout": "fitted on held-out training images"}
@@ -28,22 +29,13 @@ def scores_table(
         table.add_column("scaled", justify="right")
     table.add_column("definition", style="dim")
     several = len(scores.member_top1) > 1
-    after = scaling.scores if scaling else None
-    for name, value, scaled, definition in (
-        ("top-1", _percent(scores.top1), after and _percent(after.top1), _ENSEMBLES[ensemble] if several else ""),
-        ("top-5", _percent(scores.top5), after and _percent(after.top5), ""),
-        ("NLL", _number(scores.nll), after and _number(after.nll), "nats"),
-        ("ECE", _number(scores.ece), after and _number(after.ece), "15 equal bins, right-closed"),
-        (
-            "Brier",
-            _number(scores.brier),
-            after and _number(after.brier),
-            f"sum over classes (divided by K: {scores.brier_per_class:.5f})",
-        ),
-        ("TACE", _number(scores.tace), after and _number(after.tace), "15 equal-mass bins a class, threshold 0.001"),
-        ("AUC", _number(scores.auc), after and _number(after.auc), "confidence against correctness"),
-    ):
-        table.add_row(name, value, *((scaled,) if scaling else ()), definition)
+    notes = {name: row.note for name, row in SCORES.items()}
+    notes["top1"] = _ENSEMBLES[ensemble] if several else ""
+    notes["brier"] += f" (divided by K: {scores.brier_per_class:.5f})"
+    sources = [scores, *([scaling.scores] if scaling else [])]
+    for name in ensemble_scores(("top1", "top5", "nll", "ece", "brier", "tace")):
+        row = SCORES[name]
+        table.add_row(row.label, *(row.written(getattr(one, name)) for one in sources), notes[name])
     if scaling:
         temperatures = "\n".join(f"{one:.4f}" for one in scaling.temperatures)
         bound = ", at the bound of what is allowed" if scaling.at_bound else ""
@@ -51,22 +43,13 @@ def scores_table(
     if several:
         unscaled = ("",) if scaling else ()  # a temperature is the ensemble's and changes no prediction
         table.add_section()
+        alone = SCORES["member_top1"]
         for member, accuracy in enumerate(scores.member_top1):
-            table.add_row(f"member {member} top-1", _percent(accuracy), *unscaled, "")
-        table.add_row("members' mean", _percent(scores.member_top1_mean), *unscaled, "")
-        ratio = "only one of two wrong / both wrong, mean over pairs"
+            table.add_row(alone.label.format(member), alone.written(accuracy), *unscaled, alone.note)
         if scores.diversity is None:
             pair = "both members" if len(scores.member_top1) == 2 else "some two members"
-            ratio = f"undefined: no image that {pair} get wrong"
-        table.add_row("diversity", _number(scores.diversity), *unscaled, ratio)
-        disagreement = "two members' predictions differ, mean over pairs"
-        table.add_row("disagreement", _percent(scores.disagreement), *unscaled, disagreement)
+            notes["diversity"] = f"undefined: no image that {pair} get wrong"
+        for name, row in SCORES.items():
+            if row.of == "members" and name != "member_top1":
+                table.add_row(row.label, row.written(getattr(scores, name)), *unscaled, notes[name])
     return table
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.2f} %"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"

@@ -7,7 +7,7 @@ other half of the test set, as Ashukha et al., arXiv 2002.06470, propose for ens
 Shapes: S samples, M members, K classes. NLL in nats.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal
 
@@ -22,6 +22,7 @@ from mixmo_fast.evaluation.metrics import (
     score_predictions,
 )
 from mixmo_fast.mixing.streams import permutation
+from mixmo_fast.runfolder.evaluated import SavedScaling
 
 CalibratedOn = Literal["test-halves", "train-holdout"]
 
@@ -54,13 +55,9 @@ class TemperatureScaling:
         """Whether a temperature is the lowest or highest allowed: NLL would fall further beyond it."""
         return any(one in (LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE) for one in self.temperatures)
 
-    def as_dict(self) -> dict:
-        """JSON-ready, without the logits."""
-        return {
-            "calibrated_on": self.calibrated_on,
-            "temperatures": list(self.temperatures),
-            "scores": self.scores.as_dict(),
-        }
+    def record(self) -> SavedScaling:
+        """What a file keeps of it, which is all but the logits."""
+        return SavedScaling(calibrated_on=self.calibrated_on, temperatures=self.temperatures, scores=self.scores)
 
 
 @torch.no_grad()
@@ -138,12 +135,8 @@ def scale_two_fold(
         temperatures.append(temperature)
         halves.append(score_predictions(scaled[judged], predictions[judged], labels[judged]))
     one, other = halves
-    scores = replace(
-        score_predictions(scaled, predictions, labels),
-        ece=(one.ece + other.ece) / 2,
-        tace=(one.tace + other.tace) / 2,
-        auc=None if one.auc is None or other.auc is None else (one.auc + other.auc) / 2,
-    )
+    averaged = {name: _mean(getattr(one, name), getattr(other, name)) for name in ("ece", "tace", "auc")}
+    scores = score_predictions(scaled, predictions, labels).model_copy(update=averaged)
     return TemperatureScaling(tuple(temperatures), "test-halves", scores, scaled)
 
 
@@ -173,3 +166,7 @@ def scale_with(
     scaled = ensemble_logits(logits_SMK, ensemble) / temperature
     scores = score_predictions(scaled, logits_SMK.argmax(dim=2), labels_S.long())
     return TemperatureScaling((temperature,), calibrated_on, scores, scaled)
+
+
+def _mean(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else (one + other) / 2

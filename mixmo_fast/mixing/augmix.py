@@ -25,6 +25,13 @@ from mixmo_fast.mixing.streams import Purpose, as_uniforms, integers, words_by_n
 CHAINS = 3
 MOST_OPERATIONS = 4
 
+# What the authors' implementation makes of severity 3 on AugMix's scales of 30: constants, never drawn.
+ROTATE_DEGREES = 3.0
+SHEAR = 0.03
+TRANSLATE_SHARE = 0.045  # of the image's side
+POSTERIZE_BITS = 4  # that are kept
+SOLARIZE_FROM = 25.6  # on grey levels of 0 to 255
+
 _PAIRS = CHAINS * MOST_OPERATIONS
 _WORDS = CHAINS + 2 * _PAIRS + CHAINS + 1
 
@@ -64,7 +71,7 @@ class AugmixPlan:
     chain_weight: NDArray[np.float32]
     blend: NDArray[np.float32]
 
-    def at(self, place: object) -> "AugmixPlan":
+    def at(self, place: int | slice | tuple[int | slice, ...] | NDArray[np.integer]) -> "AugmixPlan":
         """Those at an index, or indices, into the leading axes."""
         return self.each(lambda values: values[place])
 

@@ -19,46 +19,31 @@ Shapes: n patterns, C channels, h w pixels.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from mixmo_fast.mixing.methods import COW_SHARE, COW_SIGMA, MASKS, PATCHUP_BLOCK
+
 Floats = NDArray[np.float64]
 Pattern = NDArray[np.uint8]
 Size = tuple[int, int, int]
 
-SPATIAL = ("cow", "noise", "patchuphard", "patchupsoft")
-BY_CHANNEL = ("channel", "stackchannel")
-FAMILIES = (*SPATIAL, *BY_CHANNEL)
-
 INSIDE = 128
 
-_COW_SHARE = (0.2, 0.8)
-_COW_SIGMA = (4.0, 16.0)
-_COW_REACH = 3 * 16  # pixels at which the blur is cut off, whatever its sigma
-_PATCHUP_BLOCK = 7
+_COW_REACH = 3 * COW_SIGMA[1]  # pixels at which the blur is cut off, whatever its sigma
 
 
 def pattern_shape(method: str, channels: int, height: int, width: int) -> Size:
     """(c, h, w) of one pattern of a method; all 0 for a method that has none."""
-    if method in SPATIAL:
-        return 1, height, width
-    if method in BY_CHANNEL:
-        return channels, 1, 1
-    return 0, 0, 0
+    return {"map": (1, height, width), "channels": (channels, 1, 1)}.get(MASKS[method].place, (0, 0, 0))
 
 
 def uniforms_per_pattern(method: str, channels: int, height: int, width: int) -> int:
     """How many uniform numbers `draw_patterns` consumes for one pattern."""
-    return {
-        "cow": height * width + 2,
-        "noise": height * width,
-        "patchuphard": height * width,
-        "patchupsoft": height * width,
-        "channel": channels,
-        "stackchannel": 1,
-    }[method]
+    return _FAMILIES[method].uniforms(channels, height, width)
 
 
 def draw_patterns(
@@ -67,7 +52,7 @@ def draw_patterns(
     """Draws n patterns of one family.
 
     Args:
-        method: One of `FAMILIES`.
+        method: Whose place is a map, or in channels.
         ratios: (n,), the mean that the mask should have; `cow` draws a level of its own instead.
         uniforms: (n, `uniforms_per_pattern`), in the open interval (0, 1).
         channels: C, of the features or images that are mixed.
@@ -82,27 +67,14 @@ def draw_patterns(
     values[:, 0] = 1.0
     if method == "patchupsoft":
         values[:, 1] = ratios
-    if method == "channel":
-        inside = uniforms < ratios[:, None]
-    elif method == "stackchannel":
-        inside = _stack(ratios, uniforms[:, 0], channels)
-    else:
-        pattern = _SPATIAL_DRAWS[method](ratios, uniforms, height, width)
-        return pattern[:, None], values
-    return (inside * np.uint8(INSIDE))[:, :, None, None], values
+    pattern = _FAMILIES[method].draw(ratios, uniforms, channels, height, width)
+    return pattern.reshape(-1, *pattern_shape(method, channels, height, width)), values
 
 
-def _stack(ratios: Floats, coins: Floats, channels: int) -> NDArray[np.bool_]:
-    """The first int(ratio * C) channels, or those from int((1 - ratio) * C) on: bool (n, C)."""
-    first, rest = ((share * channels).astype(np.int64)[:, None] for share in (ratios, 1 - ratios))
-    channel = np.arange(channels)
-    return np.where(coins[:, None] < 0.5, channel < first, channel >= rest)
-
-
-def _cow(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
-    low, high = _COW_SHARE
+def _cow(ratios: Floats, uniforms: Floats, channels: int, height: int, width: int) -> Pattern:
+    low, high = COW_SHARE
     share = low + (high - low) * uniforms[:, 0]
-    low, high = np.log(_COW_SIGMA)
+    low, high = np.log(COW_SIGMA)
     sigma = np.exp(low + (high - low) * uniforms[:, 1])
     noise = ndtri(uniforms[:, 2:]).reshape(-1, height, width)
     blurred = _blur_matrix(sigma, height) @ noise @ _blur_matrix(sigma, width)
@@ -121,14 +93,14 @@ def _blur_matrix(sigma: Floats, size: int) -> Floats:
     return weight * (np.abs(distance) <= _COW_REACH)
 
 
-def _noise(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
+def _noise(ratios: Floats, uniforms: Floats, channels: int, height: int, width: int) -> Pattern:
     # Shifting can leave [0, 1], where a mask has to stay; the mean that came out is the one that counts.
     shifted = uniforms + (ratios - uniforms.mean(axis=1))[:, None]
     return np.rint(np.clip(shifted, 0, 1) * INSIDE).astype(np.uint8).reshape(-1, height, width)
 
 
-def _patchup(ratios: Floats, uniforms: Floats, height: int, width: int) -> Pattern:
-    block = _PATCHUP_BLOCK
+def _patchup(ratios: Floats, uniforms: Floats, channels: int, height: int, width: int) -> Pattern:
+    block = PATCHUP_BLOCK
     valid = (height - block + 1) * (width - block + 1)
     seed_probability = ratios * height * width / (block**2 * valid)
     seeds = (uniforms < seed_probability[:, None]).reshape(-1, height, width)
@@ -141,9 +113,39 @@ def _patchup(ratios: Floats, uniforms: Floats, height: int, width: int) -> Patte
     return seeds * np.uint8(INSIDE)
 
 
-_SPATIAL_DRAWS: dict[str, Callable[[Floats, Floats, int, int], Pattern]] = {
-    "cow": _cow,
-    "noise": _noise,
-    "patchuphard": _patchup,
-    "patchupsoft": _patchup,
+def _channel(ratios: Floats, uniforms: Floats, channels: int, height: int, width: int) -> Pattern:
+    return (uniforms < ratios[:, None]) * np.uint8(INSIDE)
+
+
+def _stackchannel(ratios: Floats, uniforms: Floats, channels: int, height: int, width: int) -> Pattern:
+    # The first int(ratio * C) channels, or those from int((1 - ratio) * C) on.
+    first, rest = ((share * channels).astype(np.int64)[:, None] for share in (ratios, 1 - ratios))
+    channel = np.arange(channels)
+    return np.where(uniforms < 0.5, channel < first, channel >= rest) * np.uint8(INSIDE)
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How a family is drawn.
+
+    Attributes:
+        uniforms: (C, h, w) -> how many uniform numbers a pattern consumes.
+        draw: ratios (n,), uniforms (n, as many), C, h, w -> patterns uint8, n maps of h x w or n rows of C.
+    """
+
+    uniforms: Callable[[int, int, int], int]
+    draw: Callable[[Floats, Floats, int, int, int], Pattern]
+
+
+def _one_a_pixel(channels: int, height: int, width: int) -> int:
+    return height * width
+
+
+_FAMILIES = {
+    "cow": _Family(lambda channels, height, width: height * width + 2, _cow),
+    "noise": _Family(_one_a_pixel, _noise),
+    "patchuphard": _Family(_one_a_pixel, _patchup),
+    "patchupsoft": _Family(_one_a_pixel, _patchup),
+    "channel": _Family(lambda channels, height, width: channels, _channel),
+    "stackchannel": _Family(lambda channels, height, width: 1, _stackchannel),
 }

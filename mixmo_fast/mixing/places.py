@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mixmo_fast.mixing import ratios
-from mixmo_fast.mixing.patterns import FAMILIES, INSIDE, draw_patterns, pattern_shape, uniforms_per_pattern
+from mixmo_fast.mixing.methods import MASKS
+from mixmo_fast.mixing.patterns import INSIDE, draw_patterns, pattern_shape, uniforms_per_pattern
 from mixmo_fast.mixing.ratios import in_boxes
 from mixmo_fast.mixing.streams import Draw, Purpose
 
 Places = tuple[NDArray[np.int32], NDArray[np.uint8]]
 
-_STACK_AXES = {"stackhorizontal": 0, "stackvertical": 1}
+_STACK_AXES = {"rows": 0, "columns": 1}
 
 
 def no_places(method: str, shape: tuple[int, ...], channels: int, size: tuple[int, int]) -> Places:
@@ -43,17 +44,18 @@ def draw_places(
     box, pattern = no_places(method, ratio.shape, channels, size)
     values = np.empty((*ratio.shape, 2))
     values[...] = (1.0, 0.0)
-    if method in FAMILIES:
+    place = MASKS[method].place
+    if place in ("map", "channels"):
         # Rendering is what costs, so it is done for the chosen alone, a step at a time.
         needed = uniforms_per_pattern(method, channels, *size)
-        for step in np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim)))):
+        for step in np.flatnonzero(chosen.any(axis=tuple(range(1, chosen.ndim)))).tolist():
             here = chosen[step]
             uniforms = draw.at(step).uniform(pattern_purpose, *shape, needed)[0, here]
             pattern[step, here], values[step, here] = draw_patterns(
                 method, ratio[step, here], uniforms, channels, *size
             )
-    elif method in _STACK_AXES:
-        box = ratios.draw_stacks(ratio, draw.uniform(box_purpose, *shape), *size, _STACK_AXES[method])
+    elif place in _STACK_AXES:
+        box = ratios.draw_stacks(ratio, draw.uniform(box_purpose, *shape), *size, _STACK_AXES[place])
     else:
         box = ratios.draw_boxes(ratio, draw.uniform(box_purpose, *shape, 2), *size)
     return np.where(chosen[..., None], box, 0), pattern, values
@@ -74,11 +76,11 @@ def join_places(places: Sequence[Places], size: tuple[int, int]) -> Places:
     boxes, patterns = zip(*places, strict=True)
     if not any(pattern.shape[-3] for pattern in patterns):
         return np.bitwise_or.reduce(boxes), patterns[0]
-    patterns = [
+    all_patterns = [
         pattern if pattern.shape[-3] else in_boxes(box, *size)[..., None, :, :] * np.uint8(INSIDE)
         for box, pattern in places
     ]
-    return np.zeros_like(boxes[0]), reduce(np.bitwise_or, patterns)
+    return np.zeros_like(boxes[0]), reduce(np.bitwise_or, all_patterns)
 
 
 def both(value: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import starmap
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,18 @@ from mixmo_fast.mixing import ratios
 from mixmo_fast.mixing.holdout import training_images
 from mixmo_fast.mixing.masks import Masks, mask_mean, visible_share
 from mixmo_fast.mixing.places import both, draw_places, join_places, no_places
-from mixmo_fast.mixing.recipe import Recipe
+from mixmo_fast.mixing.recipe import ManifoldMixing, Recipe
 from mixmo_fast.mixing.streams import Draw, Purpose, integers, permutation
 
 IMAGE_CHANNELS = 3
 
 
+Array = TypeVar("Array")
+"""What holds a plan's numbers: NumPy's arrays on the host, torch's tensors on a device."""
+
+
 @dataclass(frozen=True)
-class StepPlan:
+class StepPlan(Generic[Array]):
     """The decisions of one step, or of a block of steps with a leading axis S on every array.
 
     A mask is a place and two values, inside and outside of it. The place is a box, or for some methods a pattern of
@@ -48,33 +53,33 @@ class StepPlan:
         weight: float32 (B, M), weight of each member's loss.
     """
 
-    index: NDArray[np.int32]
-    offset: NDArray[np.int32]
-    flip: NDArray[np.uint8]
-    pixel_box: NDArray[np.int32]
-    pixel_pattern: NDArray[np.uint8]
-    pixel_values: NDArray[np.float32]
-    share: NDArray[np.float32]
-    feature_box: NDArray[np.int32]
-    feature_pattern: NDArray[np.uint8]
-    feature_values: NDArray[np.float32]
-    kappa: NDArray[np.float32]
-    weight: NDArray[np.float32]
+    index: Array
+    offset: Array
+    flip: Array
+    pixel_box: Array
+    pixel_pattern: Array
+    pixel_values: Array
+    share: Array
+    feature_box: Array
+    feature_pattern: Array
+    feature_values: Array
+    kappa: Array
+    weight: Array
 
-    def at(self, step: int) -> "StepPlan":
-        """The plan of one step (views) out of a block, whose arrays have a leading axis S."""
+    def at(self, step: int | slice) -> "StepPlan[Array]":
+        """The plan of one step, or of some (views), out of a block, whose arrays have a leading axis S."""
         return StepPlan(*(getattr(self, field.name)[step] for field in fields(self)))
 
-    def rows(self, first: int, count: int) -> "StepPlan":
+    def rows(self, first: int, count: int) -> "StepPlan[Array]":
         """The plan of some rows of each step (copies) out of a block."""
         return StepPlan(*(getattr(self, field.name)[:, first : first + count].copy() for field in fields(self)))
 
-    def steps(self) -> Iterator["StepPlan"]:
+    def steps(self) -> Iterator["StepPlan[Array]"]:
         """The plans of all steps (views) out of a block, in order; cheaper than `at` for each."""
         return starmap(StepPlan, zip(*(getattr(self, field.name) for field in fields(self)), strict=True))
 
 
-def draw_step_plan(recipe: Recipe, seed: int, epoch: int, step: int) -> StepPlan:
+def draw_step_plan(recipe: Recipe, seed: int, epoch: int, step: int) -> StepPlan[np.ndarray]:
     """The plan of one step.
 
     Args:
@@ -89,7 +94,7 @@ def draw_step_plan(recipe: Recipe, seed: int, epoch: int, step: int) -> StepPlan
     return draw_plan_block(recipe, seed, epoch, step, 1).at(0)
 
 
-def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, steps: int) -> StepPlan:
+def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, steps: int) -> StepPlan[np.ndarray]:
     """The plans of S consecutive steps: as S calls of `draw_step_plan`, with a leading axis S, and much cheaper."""
     if not 0 <= first_step <= first_step + steps <= recipe.steps_per_epoch:
         raise IndexError(
@@ -103,7 +108,7 @@ def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, step
     share, pixels = share_labels(recipe, mixed, pixels, features)
     root = recipe.mixing.weight_root if recipe.mixing else 1.0
     weight = ratios.member_weights(kappa, root)
-    whole = StepPlan(
+    whole: StepPlan[np.ndarray] = StepPlan(
         index=_in_the_whole_set(recipe, seed, np.stack((image, partner), axis=-1)),
         offset=offset,
         flip=flip,
@@ -183,7 +188,7 @@ def draw_feature_mixing(recipe: Recipe, draw: Draw) -> tuple[Masks, NDArray[np.f
     kappa = _draw_ratios(mixing.alpha, draw, Purpose.MIXING_RATIO, rows, members)
     values = both(kappa)
     places = []
-    for method, chosen, box_purpose, pattern_purpose in _methods_of_the_steps(recipe, draw):
+    for method, chosen, box_purpose, pattern_purpose in _methods_of_the_steps(mixing, recipe.epochs, draw):
         in_rows = np.repeat(chosen[:, None], rows, axis=1)
         box, pattern, own = draw_places(
             *(method, kappa[..., 0], in_rows, draw, box_purpose, pattern_purpose, recipe.map_channels, size)
@@ -207,12 +212,13 @@ def draw_feature_mixing(recipe: Recipe, draw: Draw) -> tuple[Masks, NDArray[np.f
     return Masks(box, pattern, values, size), kappa
 
 
-def _methods_of_the_steps(recipe: Recipe, draw: Draw) -> Iterator[tuple[str, NDArray[np.bool_], Purpose, Purpose]]:
+def _methods_of_the_steps(
+    mixing: ManifoldMixing, epochs: int, draw: Draw
+) -> Iterator[tuple[str, NDArray[np.bool_], Purpose, Purpose]]:
     """The methods that need a place: which, at which of the steps (S,), and their streams of boxes and of patterns."""
-    mixing = recipe.mixing
     if mixing.method == mixing.replacement == "linear":
         return
-    prob = ratios.patch_probability(mixing.prob, mixing.decay_from, draw.epoch, recipe.epochs)
+    prob = ratios.patch_probability(mixing.prob, mixing.decay_from, draw.epoch, epochs)
     chosen = draw.uniform(Purpose.MIXING_METHOD) < prob
     if mixing.method != "linear":
         yield mixing.method, chosen, Purpose.MIXING_BOX, Purpose.MIXING_PATTERN

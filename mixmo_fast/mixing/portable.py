@@ -33,10 +33,10 @@ def log(x: Floats) -> Floats:
     x = 2**k * (1 + f) with 1 + f between sqrt(1/2) and sqrt(2).
     """
     bits = np.ascontiguousarray(x).view(np.int64)
-    k = (bits - _SQRT_HALF) >> _MANTISSA_BITS
-    f = (bits - (k << _MANTISSA_BITS)).view(np.float64)
+    exponent = (bits - _SQRT_HALF) >> _MANTISSA_BITS
+    f = (bits - (exponent << _MANTISSA_BITS)).view(np.float64)
     f -= 1.0
-    k = k.astype(np.float64)
+    k = exponent.astype(np.float64)
     s = f / (f + 2.0)
     z = s * s
     series = z * _SERIES[-1]

@@ -4,17 +4,8 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
-OtherMask = Literal[
-    "cow", "noise", "patchuphard", "patchupsoft", "stackhorizontal", "stackvertical", "channel", "stackchannel"
-]
-"""Masks besides those of the paper's tables, for features and for pixels alike (`mixmo_fast.mixing.patterns`)."""
-
-MixingMethod = Literal["linear", "patch", OtherMask]
-MsdaMethod = Literal["mixup", "cutmix", OtherMask]
-
-_SMALLEST_PATCHUP_SIDE = 7
+from mixmo_fast.mixing.methods import MASKS, MixingMethod, MsdaMethod
 
 
 @dataclass(frozen=True)
@@ -107,11 +98,14 @@ class Recipe:
             raise ValueError("a network of one member has no manifold mixing, any other needs it")
         if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
             raise ValueError(f"the map {self.map_size} does not divide the image {self.image_size}")
-        places = [(self.mixing.method, self.map_size), (self.mixing.replacement, self.map_size)] if self.mixing else []
-        places += [(self.msda.method, self.image_size)] if self.msda else []
+        places: list[tuple[MixingMethod | MsdaMethod, tuple[int, int]]] = []
+        if self.mixing:
+            places += [(self.mixing.method, self.map_size), (self.mixing.replacement, self.map_size)]
+        if self.msda:
+            places.append((self.msda.method, self.image_size))
         for method, size in places:
-            if method.startswith("patchup") and min(size) < _SMALLEST_PATCHUP_SIDE:
-                raise ValueError(f"{method} places blocks of {_SMALLEST_PATCHUP_SIDE} pixels, the map is {size}")
+            if min(size) < MASKS[method].block:
+                raise ValueError(f"{method} places blocks of {MASKS[method].block} pixels, the map is {size}")
         if self.steps_per_epoch < 1:
             raise ValueError(f"{self.trained_images} images x {self.repetitions} do not fill one step of {self.rows}")
 

@@ -82,7 +82,7 @@ def uniform(
 def as_uniforms(raw: NDArray[np.uint64]) -> NDArray[np.float64]:
     """Raw words as uniform numbers in the open interval (0, 1): float64, odd multiples of 2**-53."""
     # The top 52 bits plus a half step: exact in float64, never 0 and never 1.
-    return ((raw >> np.uint64(12)) + 0.5) * 2.0**-52
+    return ((raw >> np.uint64(12)) + np.float64(0.5)) * 2.0**-52
 
 
 def words_by_number(

@@ -14,7 +14,7 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5)
 DEFINITION = (
@@ -38,13 +38,13 @@ class LayerActivity:
     share: tuple[float, ...]
 
 
-def encoder_l1(network: MultiMemberNetwork) -> Tensor:
+def encoder_l1(network: MixMo) -> Tensor:
     """The L1 norm of each filter of each encoder: float64 (M, F)."""
     weight = torch.stack([encoder.weight.detach() for encoder in network.encoders])
     return weight.double().abs().sum(dim=(2, 3, 4))
 
 
-def active_filters(network: MultiMemberNetwork, thresholds: Sequence[float] = THRESHOLDS) -> tuple[LayerActivity, ...]:
+def active_filters(network: MixMo, thresholds: Sequence[float] = THRESHOLDS) -> tuple[LayerActivity, ...]:
     """How many filters of each convolution of the trunk are active, as Table 7 of the paper counts.
 
     A filter is active at threshold t when its L1 norm is above t times the largest one of its layer. As in the authors'

@@ -8,18 +8,20 @@ M = 1 is that same path with a single encoder and head: an ordinary network.
 Shapes: N rows, M members, C image channels, H W pixels, h w pixels of the map behind the stem, K classes.
 """
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mixmo_fast.mixing.block import mix_features
+from mixmo_fast.batch import Batch
+from mixmo_fast.mixing.block import mix_features, render_masks
 
 IMAGE_CHANNELS = 3
 
 
-class MultiMemberNetwork(nn.Module):
+class MixMo(nn.Module):
     """M encoders, the mixing block, a trunk and M heads.
 
     Args:
@@ -55,14 +57,18 @@ class MultiMemberNetwork(nn.Module):
             raise ValueError(f"members and classes must be at least 1, found {members} and {classes}")
         self.members = members
         self.classes = classes
+        self.stem_width = stem_width
         self.stem_stride = stem_stride
         self.stem: Literal["separate", "grouped"] = "separate"
         # Registered in the order of data flow, which is also the order of the authors' checkpoints.
-        self.encoders = nn.ModuleList(
+        encoders = nn.ModuleList(
             nn.Conv2d(IMAGE_CHANNELS, stem_width, 3, stride=stem_stride, padding=1, bias=False) for _ in range(members)
         )
+        self.encoders = cast("Sequence[nn.Conv2d]", encoders)  # torch's list does not tell what it holds
         self.trunk = trunk
-        self.heads = nn.ModuleList(nn.Linear(feature_width, classes) for _ in range(members))
+        self.heads = cast(
+            "Sequence[nn.Linear]", nn.ModuleList(nn.Linear(feature_width, classes) for _ in range(members))
+        )
 
     def forward(self, images: Tensor, masks: Tensor | None = None) -> Tensor:
         """Predicts the classes of each member's image.
@@ -91,9 +97,16 @@ class MultiMemberNetwork(nn.Module):
         stem = self._encode_shared(images) if masks is None else self._encode_mixed(images, masks)
         return self._classify(self.trunk(stem))
 
+    def masks(self, batch: Batch) -> Tensor | None:
+        """A training batch's masks on this network's map, as `forward` takes them; None for one member."""
+        if self.members == 1:
+            return None
+        height, width = batch.images.shape[2] // self.stem_stride, batch.images.shape[3] // self.stem_stride
+        return render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
+
     def _encode_shared(self, images: Tensor) -> Tensor:
         """All encoders on one image, N x C x H x W: one convolution with the sum of their weights."""
-        weight = sum(encoder.weight for encoder in self.encoders)
+        weight = cast(Tensor, sum(encoder.weight for encoder in self.encoders))
         return F.conv2d(images, weight, stride=self.stem_stride, padding=1)
 
     def _encode_mixed(self, images: Tensor, masks: Tensor) -> Tensor:

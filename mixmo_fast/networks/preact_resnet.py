@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, small_normal_
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.networks.multi import MixMo
 
-STEM_WIDTH = 64
-STEM_STRIDE = 2
-BLOCKS_PER_GROUP = 2  # four groups of two blocks of two convolutions, the stem and the head: 18 layers
+_KIND = KINDS["preact_resnet"]
+_BLOCKS = _KIND.blocks(18)  # four groups of two blocks of two convolutions, the stem and the head: 18 layers
 
 
 class PreActBlock(nn.Module):
@@ -59,11 +59,12 @@ class PreActTrunk(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        self.feature_width = 512 * width
-        self.layer1 = _group(STEM_WIDTH, 64 * width, stride=1)
-        self.layer2 = _group(64 * width, 128 * width, stride=2)
-        self.layer3 = _group(128 * width, 256 * width, stride=2)
-        self.layer4 = _group(256 * width, 512 * width, stride=2)
+        first, second, third, fourth = (channels * width for channels in _KIND.groups)
+        self.feature_width = fourth
+        self.layer1 = _group(_KIND.stem_width, first, stride=1)
+        self.layer2 = _group(first, second, stride=2)
+        self.layer3 = _group(second, third, stride=2)
+        self.layer4 = _group(third, fourth, stride=2)
 
     def forward(self, stem: Tensor) -> Tensor:
         """Maps the stem, N x 64 x H x W, to features, N x 512w."""
@@ -73,9 +74,7 @@ class PreActTrunk(nn.Module):
         return x.mean(dim=(2, 3))
 
 
-def preact_resnet18(
-    width: int, members: int, classes: int, generator: torch.Generator | None = None
-) -> MultiMemberNetwork:
+def preact_resnet18(width: int, members: int, classes: int, generator: torch.Generator | None = None) -> MixMo:
     """Builds PreActResNet-18-`width` with fresh weights.
 
     Args:
@@ -93,19 +92,32 @@ def preact_resnet18(
     if width < 1:
         raise ValueError(f"width must be at least 1, found {width}")
     trunk = PreActTrunk(width)
-    network = MultiMemberNetwork(
+    network = MixMo(
         trunk,
         members=members,
         classes=classes,
-        stem_width=STEM_WIDTH,
-        stem_stride=STEM_STRIDE,
+        stem_width=_KIND.stem_width,
+        stem_stride=_KIND.stem_stride,
         feature_width=trunk.feature_width,
     )
     initialize(network, small_normal_, generator)
     return network
 
 
+def preact_resnet(
+    depth: int, width: int, members: int, classes: int, generator: torch.Generator | None = None
+) -> MixMo:
+    """`preact_resnet18`, with its depth said, as all kinds of networks are built.
+
+    Raises:
+        ValueError: when `depth` is not 18, or another number is below 1.
+    """
+    if depth not in _KIND.depths:
+        raise ValueError(f"the depth of a PreActResNet is 18; found {depth}")
+    return preact_resnet18(width, members, classes, generator)
+
+
 def _group(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     """A first block that changes channels and resolution, then blocks that change neither."""
     first = PreActBlock(in_channels, out_channels, stride)
-    return nn.Sequential(first, *(PreActBlock(out_channels, out_channels, 1) for _ in range(BLOCKS_PER_GROUP - 1)))
+    return nn.Sequential(first, *(PreActBlock(out_channels, out_channels, 1) for _ in range(_BLOCKS - 1)))

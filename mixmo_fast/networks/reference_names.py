@@ -14,6 +14,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from mixmo_fast.networks.kinds import KINDS
+
 _SHORTCUT_HERE = re.compile(r"\.shortcut\.(?=weight$)")
 _SHORTCUT_THERE = re.compile(r"\.shortcut\.0\.(?=weight$)")
 _ONE_MEMBER = {"conv1": "encoders.0", "fc": "heads.0"}
@@ -60,7 +62,8 @@ def from_reference_name(name: str) -> str:
         return "trunk." + _SHORTCUT_THERE.sub(".shortcut.", name)
     ours = (_ONE_MEMBER | _SEVERAL_MEMBERS).get(part)
     if ours is None:
-        raise ValueError(f"{name!r} is not an entry of the authors' WideResNet or PreActResNet")
+        families = " or ".join(kind.family for kind in KINDS.values())
+        raise ValueError(f"{name!r} is not an entry of the authors' {families}")
     return ours + dot + rest
 
 

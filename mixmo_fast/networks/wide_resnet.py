@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, truncated_he_normal_
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.networks.multi import MixMo
 
-STEM_WIDTH = 16
-STEM_STRIDE = 1
+_KIND = KINDS["wide_resnet"]
 
 
 class WideBlock(nn.Module):
@@ -64,10 +64,11 @@ class WideTrunk(nn.Module):
 
     def __init__(self, blocks: int, width: int):
         super().__init__()
-        self.feature_width = 64 * width
-        self.layer1 = _group(STEM_WIDTH, 16 * width, blocks, stride=1)
-        self.layer2 = _group(16 * width, 32 * width, blocks, stride=2)
-        self.layer3 = _group(32 * width, 64 * width, blocks, stride=2)
+        first, second, third = (channels * width for channels in _KIND.groups)
+        self.feature_width = third
+        self.layer1 = _group(_KIND.stem_width, first, blocks, stride=1)
+        self.layer2 = _group(first, second, blocks, stride=2)
+        self.layer3 = _group(second, third, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(self.feature_width)
 
     def forward(self, stem: Tensor) -> Tensor:
@@ -82,13 +83,11 @@ class WideTrunk(nn.Module):
         return F.relu(self.bn1(x)).mean(dim=(2, 3))
 
 
-def wide_resnet(
-    depth: int, width: int, members: int, classes: int, generator: torch.Generator | None = None
-) -> MultiMemberNetwork:
+def wide_resnet(depth: int, width: int, members: int, classes: int, generator: torch.Generator | None = None) -> MixMo:
     """Builds WideResNet-`depth`-`width` with fresh weights.
 
     Args:
-        depth: d = 6n + 4 with n blocks in each group; 28 in the paper.
+        depth: d = 6n + 4 with n blocks in each group, at most 1000; 28 in the paper.
         width: k, at least 1; 10 in the paper.
         members: M; 1 is an ordinary network, 2 the paper's MixMo.
         classes: K.
@@ -98,19 +97,19 @@ def wide_resnet(
         A network for images of any sides that 4 divides, with a stem of stride 1.
 
     Raises:
-        ValueError: when `depth` is not 6n + 4 with n at least 1, or another number is below 1.
+        ValueError: when there is no such `depth`, or another number is below 1.
     """
-    if depth < 10 or (depth - 4) % 6:
+    if depth not in _KIND.depths:
         raise ValueError(f"the depth of a WideResNet is 6n + 4: 10, 16, 22, 28, ...; found {depth}")
     if width < 1:
         raise ValueError(f"width must be at least 1, found {width}")
-    trunk = WideTrunk((depth - 4) // 6, width)
-    network = MultiMemberNetwork(
+    trunk = WideTrunk(_KIND.blocks(depth), width)
+    network = MixMo(
         trunk,
         members=members,
         classes=classes,
-        stem_width=STEM_WIDTH,
-        stem_stride=STEM_STRIDE,
+        stem_width=_KIND.stem_width,
+        stem_stride=_KIND.stem_stride,
         feature_width=trunk.feature_width,
     )
     initialize(network, truncated_he_normal_, generator)

@@ -11,15 +11,14 @@ from typing import Literal
 
 from pydantic import Field
 
-from mixmo_fast.report.saved import Epoch, SavedPart
-
-PAGE = "report.html"
-"""The page of a comparison, and of a run, in its folder."""
+from mixmo_fast.runfolder.record import Record
+from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.runfolder.scores import definition
 
 _STATUS_ORDER = ("running", "stopped", "waiting", "failed")
 
 
-class Statistic(SavedPart):
+class Statistic(Record):
     """Of the values of n seeds.
 
     Attributes:
@@ -33,7 +32,7 @@ class Statistic(SavedPart):
     n: int
 
 
-class SeedResult(SavedPart):
+class SeedResult(Record):
     """One run.
 
     Attributes:
@@ -82,7 +81,7 @@ class SeedResult(SavedPart):
         return None if self.train_seconds is None else self.train_seconds * self.ranks / 3600
 
 
-class ConfigurationResult(SavedPart):
+class ConfigurationResult(Record):
     """All runs of one configuration.
 
     Attributes:
@@ -142,6 +141,11 @@ class ConfigurationResult(SavedPart):
         return self.epochs == self.full_epochs and not self.changed
 
     @property
+    def is_shortened(self) -> bool:
+        """Whether a part of its schedule was planned."""
+        return self.epochs < self.full_epochs
+
+    @property
     def label(self) -> str:
         """The method in a few words: `Cut-MixMo + CutMix`, `Vanilla, width 2`."""
         name = " + ".join(part for part in (self.method, self.msda) if part) or "Vanilla"
@@ -161,7 +165,7 @@ class ConfigurationResult(SavedPart):
         return tuple(marks)
 
 
-class Results(SavedPart):
+class Results(Record):
     """`results.json`.
 
     Attributes:
@@ -186,6 +190,16 @@ class Results(SavedPart):
         return tuple(seed for one in self.configurations for seed in one.seeds)
 
     @property
+    def complete(self) -> tuple[SeedResult, ...]:
+        """The runs that count."""
+        return tuple(run for run in self.runs if run.status == "complete")
+
+    @property
+    def comparable(self) -> tuple[ConfigurationResult, ...]:
+        """The configurations that say how near they came to the published: at full length, with a published figure."""
+        return tuple(one for one in self.configurations if one.difference is not None and one.is_faithful)
+
+    @property
     def is_on_gpus(self) -> bool:
         """Whether hours are GPU-hours: no run was on a CPU."""
         devices = [device for one in self.configurations for device in one.devices]
@@ -197,10 +211,10 @@ DEFINITIONS = {
     "last": "test top-1 after the last epoch; nll, ece and diversity are of the same epoch",
     "mean, std": "over the n complete seeds; the sample standard deviation, n - 1 in the denominator",
     "difference": "mean best_on_test, rounded to 0.0001 as published, minus the nearest end of the range; 0 within it",
-    "nll": "mean negative log-likelihood of the ensemble, nats",
-    "ece": "expected calibration error, 15 equal bins, a fraction",
-    "diversity": "members' ratio of errors: images that one of two gets wrong over images that both get wrong; null "
-    "where there is none of the latter, and the mean is over the other seeds",
+    "nll": definition("nll"),
+    "ece": definition("ece"),
+    "diversity": f"{definition('diversity')}; null where there is none of the latter, and the mean is over the "
+    "other seeds",
     "rows_per_second": "network input rows per second of training, evaluation excluded; median over epochs and seeds",
     "device_hours": "training time times GPUs (processes on a CPU), evaluation excluded; mean over the complete seeds",
     "flop": "floating-point operations of one whole training: rows x multiply-accumulates of a forward pass x 6",

@@ -7,6 +7,7 @@ Shapes: R configurations, E epochs, M members.
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
@@ -34,25 +35,41 @@ def beside_published(rows: Sequence[ConfigurationResult]) -> Plot | None:
         for place, row in enumerate(rows):
             if row.published:
                 low, high = row.published
-                ends = {"marker": "|", "markersize": 13, "markeredgewidth": 2.5, "linewidth": 4, "alpha": 0.8}
-                axes.plot([low, high], [place, place], color=theme.second, solid_capstyle="butt", **ends)
+                axes.plot(
+                    [low, high],
+                    [place, place],
+                    color=theme.second,
+                    solid_capstyle="butt",
+                    marker="|",
+                    markersize=13,
+                    markeredgewidth=2.5,
+                    linewidth=4,
+                    alpha=0.8,
+                )
             for seed in row.complete:
                 axes.plot([seed.best_on_test], [place + 0.22], ".", color=theme.quiet, markersize=5)
             if found := row.best_on_test:
                 fill = theme.accent if row.is_faithful else theme.paper
                 axes.errorbar(
-                    *([found.mean], [place]),
-                    **{"xerr": found.std, "fmt": "o", "markersize": 6, "capsize": 3, "color": theme.accent},
-                    **{"markerfacecolor": fill, "markeredgecolor": theme.accent, "zorder": 3},
+                    [found.mean],
+                    [place],
+                    xerr=found.std,
+                    fmt="o",
+                    markersize=6,
+                    capsize=3,
+                    color=theme.accent,
+                    markerfacecolor=fill,
+                    markeredgecolor=theme.accent,
+                    zorder=3,
                 )
-        tick = {"marker": "|", "markersize": 13, "markeredgewidth": 2.5, "linestyle": ""}
+        tick: dict[str, Any] = {"marker": "|", "markersize": 13, "markeredgewidth": 2.5, "linestyle": ""}
         handles = [
             Line2D([], [], color=theme.second, label="published", **tick),
             Line2D([], [], color=theme.accent, marker="o", markersize=6, label="ours, mean and deviation"),
             Line2D([], [], color=theme.quiet, marker=".", linestyle="", label="each seed"),
         ]
         if not all(row.is_faithful for row in rows):
-            hollow = {"markerfacecolor": theme.paper, "markeredgecolor": theme.accent, "linestyle": ""}
+            hollow: dict[str, Any] = {"markerfacecolor": theme.paper, "markeredgecolor": theme.accent, "linestyle": ""}
             handles.insert(2, Line2D([], [], marker="o", label="ours, shortened or changed", **hollow))
         axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
         axes.set_yticks(range(len(rows)), [short(name, _LABEL_LENGTH) for name in names])
@@ -81,19 +98,28 @@ def against_cost(rows: Sequence[ConfigurationResult], is_on_gpus: bool) -> Plot 
         unit = "GPU-hours of one training" if is_on_gpus else "hours of one training"
         return _against(rows, "Top-1 against cost", unit, lambda row: row.device_hours, hours_text, "hours", True)
     return _against(
-        *(rows, "Top-1 against work", "FLOP of one training"),
-        *(lambda row: row.flop, lambda flop: f"{flop:.2g}", "FLOP", True),
+        rows,
+        "Top-1 against work",
+        "FLOP of one training",
+        lambda row: row.flop,
+        lambda flop: f"{flop:.2g}",
+        "FLOP",
+        True,
     )
 
 
 def against_diversity(rows: Sequence[ConfigurationResult]) -> Plot | None:
     """Top-1 after the last epoch against the members' ratio of errors in the same."""
-    plot = _against(
-        *(rows, "Top-1 against diversity", "ratio of errors"),
-        *(lambda row: row.diversity.mean if row.diversity else None, lambda ratio: f"{round(ratio, 4):g}", "", False),
+    return _against(
+        rows,
+        "Top-1 against diversity",
+        "ratio of errors",
+        lambda row: row.diversity.mean if row.diversity else None,
+        lambda ratio: f"{round(ratio, 4):g}",
+        "",
+        False,
         top1=lambda row: row.last,
     )
-    return plot
 
 
 def curves_of(row: ConfigurationResult, label: str) -> Plot | None:
@@ -170,16 +196,17 @@ def _against(
         for name, row in points:
             colour = theme.member(methods.index(row.method))
             axes.errorbar(
-                *([value(row)], [top1(row).mean]),
-                **{"yerr": top1(row).std, "fmt": _MARKERS[kinds.index((row.msda, row.width)) % len(_MARKERS)]},
-                **{
-                    "color": colour,
-                    "markersize": 7,
-                    "capsize": 3,
-                    "linestyle": "",
-                    "label": short(name, _LABEL_LENGTH),
-                },
-                **{"markerfacecolor": colour if row.is_faithful else theme.paper, "markeredgecolor": colour},
+                [value(row)],
+                [top1(row).mean],
+                yerr=top1(row).std,
+                fmt=_MARKERS[kinds.index((row.msda, row.width)) % len(_MARKERS)],
+                color=colour,
+                markersize=7,
+                capsize=3,
+                linestyle="",
+                label=short(name, _LABEL_LENGTH),
+                markerfacecolor=colour if row.is_faithful else theme.paper,
+                markeredgecolor=colour,
             )
         axes.set(xlabel=unit)
         if logarithmic:

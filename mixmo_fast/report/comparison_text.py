@@ -21,35 +21,35 @@ def as_markdown(results: Results, command: str) -> str:
         lines = [_line([head for head, _ in heads]), _line(["---:" if number else "---" for _, number in heads])]
         lines += [_line(map(_escaped, table_row(row, results))) for row in rows]
         parts += [f"## {title}", "\n".join(lines)]
-    for heading, lines in (("Failed", failures(results)), ("Left out", results.left_out)):
-        if lines:
-            parts += [f"## {heading}", "\n".join(f"- {line}" for line in lines)]
+    for heading, items in (("Failed", failures(results)), ("Left out", results.left_out)):
+        if items:
+            parts += [f"## {heading}", "\n".join(f"- {item}" for item in items)]
     parts += ["## How to write this anew", f"```\n{command}\n```"]
     return "\n\n".join(parts) + "\n"
 
 
 def summary_of(results: Results) -> list[str]:
     """What the tables are of, and how much is still to come, in a few sentences."""
-    runs = results.runs
-    done = sum(run.status == "complete" for run in runs)
-    sentences = [f"{done} of {len(runs)} runs of {_counted(len(results.configurations))} are complete."]
+    runs, comparable = results.runs, results.comparable
+    sentences = [
+        f"{len(results.complete)} of {len(runs)} runs of {_counted(len(results.configurations))} are complete."
+    ]
     rest = [
         (status, sum(run.status == status for run in runs)) for status in ("running", "stopped", "waiting", "failed")
     ]
     if any(number for _, number in rest):
         sentences.append(f"Of the others {', '.join(f'{number} {status}' for status, number in rest if number)}.")
-    comparable = [one for one in results.configurations if one.difference is not None and one.is_faithful]
     if comparable:
         inside = sum(one.difference == 0 for one in comparable)
-        above = sum(one.difference > 0 for one in comparable)
+        above = sum(one.difference is not None and one.difference > 0 for one in comparable)
         sentences.append(
             f"Of {_counted(len(comparable))} at full length with a published figure: {inside} inside the published "
             f"range, {above} above it, {len(comparable) - inside - above} below it."
         )
-        deviations = [(abs(one.difference), one.best_on_test.std) for one in comparable]
-        within = sum(std is not None and gap <= std for gap, std in deviations)
+        deviations = [(one.difference, one.best_on_test.std) for one in comparable if one.best_on_test]
+        within = sum(gap is not None and std is not None and abs(gap) <= std for gap, std in deviations)
         sentences.append(f"{within} differ by no more than the standard deviation of their seeds.")
-    scaled = sum(one.epochs < one.full_epochs for one in results.configurations)
+    scaled = sum(one.is_shortened for one in results.configurations)
     if scaled:
         sentences.append(
             f"{_counted(scaled)} with a shortened schedule, which the rows say: those numbers are no reproduction of "

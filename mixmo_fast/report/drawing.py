@@ -18,6 +18,7 @@ from matplotlib.axis import Axis
 from matplotlib.backend_bases import FigureCanvasBase
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
+from numpy.typing import NDArray
 
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.report.colours import LIGHT, Theme
@@ -51,7 +52,7 @@ class Plot:
 @contextmanager
 def themed(theme: Theme) -> Iterator[None]:
     """A theme's settings for all that is drawn and saved meanwhile."""
-    settings: dict[str, Any] = {
+    settings: Any = {
         "axes.axisbelow": True,
         "axes.edgecolor": theme.quiet,
         "axes.facecolor": "none",
@@ -144,7 +145,7 @@ def percent_axis(axis: Axis) -> None:
     format_axis(axis, lambda value: f"{round(100 * value, 6):g} %")
 
 
-def is_dark(colour: Sequence[float]) -> bool:
+def is_dark(colour: Sequence[float] | NDArray) -> bool:
     """Whether white text is easier to read on a colour (r, g, b from 0 to 1) than black, by WCAG's luminance."""
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in colour[:3]]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] < 0.18

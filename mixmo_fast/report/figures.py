@@ -5,7 +5,7 @@ Each function takes what was saved and gives a `Plot`, or None where the numbers
 Shapes: E epochs, M members.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from matplotlib.ticker import MaxNLocator
 
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.drawing import Plot, format_axis, percent_axis, write_png
-from mixmo_fast.report.run_files import parse_history
-from mixmo_fast.report.saved import Epoch
 from mixmo_fast.report.words import decimal, listing, percent
+from mixmo_fast.runfolder.history import best_epoch, tested
+from mixmo_fast.runfolder.records import Epoch
 
 _MARKED_EPOCHS = 60  # more of them are a line without dots
 _NAMED_MEMBERS = 6  # more of them share one line of the legend
@@ -45,11 +45,11 @@ def training_loss(history: Sequence[Epoch]) -> Plot | None:
 
 def test_top1(history: Sequence[Epoch]) -> Plot | None:
     """Test top-1 of ensemble and members, by epoch, with the best epoch ringed."""
-    rows = [row for row in history if row.top1 is not None]
+    rows = tested(history)
     if not rows:
         return None
     epochs = [row.epoch for row in rows]
-    last, best = rows[-1], max(rows, key=lambda row: (row.top1, row.epoch))
+    last, best = rows[-1], best_epoch(rows)
     members = len(last.member_top1)
     name = "ensemble" if members > 1 else "network"
 
@@ -60,8 +60,13 @@ def test_top1(history: Sequence[Epoch]) -> Plot | None:
                 axes.plot(epochs, _gaps(values), label=member_label(member, members), **member_line(theme, member))
         axes.plot(epochs, [row.top1 for row in rows], marker=_marker(rows), color=theme.text, label=name)
         axes.plot(
-            *([best.epoch], [best.top1], "o"),
-            **{"markersize": 9, "color": "none", "markeredgecolor": theme.text, "label": "best on test"},
+            [best.epoch],
+            [best.top1],
+            "o",
+            markersize=9,
+            color="none",
+            markeredgecolor=theme.text,
+            label="best on test",
         )
         axes.set(xlabel="epoch")
         axes.legend(loc="lower right")
@@ -115,18 +120,18 @@ def disagreement(history: Sequence[Epoch]) -> Plot | None:
     return _over_epochs("Disagreement of the members", pairs, "", note, percent)
 
 
-def plot_learning_curves(history: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+def plot_learning_curves(history: Sequence[Epoch], title: str, path: Path) -> None:
     """Loss, test accuracy of ensemble and members, and learning rate side by side, into a PNG.
 
     Args:
-        history: The rows of `metrics.jsonl`, of which at least one has a loss.
+        history: The epochs, of which at least one has a loss.
         title: Above them.
         path: Of the picture.
 
     Raises:
         MixmoError: When it cannot be written.
     """
-    write_png(learning_curves(parse_history(history)), path, title)
+    write_png(learning_curves(history), path, title)
 
 
 def learning_curves(history: Sequence[Epoch]) -> list[Plot]:

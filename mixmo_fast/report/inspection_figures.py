@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.drawing import SMALL_PT, Plot, percent_axis
 from mixmo_fast.report.figures import member_label, member_line
-from mixmo_fast.report.saved import FilterActivity, MembersUsed
 from mixmo_fast.report.words import decimal, listing, percent, short
+from mixmo_fast.runfolder.evaluated import FilterActivity, MembersUsed
 
 _NAMED_LAYERS = 16  # more of them are counted instead
 _NUMBERED_SIZES = 4  # more numbers of members have only the first and the last written beside the line
@@ -116,8 +116,14 @@ def members_at_inference(found: Sequence[MembersUsed]) -> Plot | None:
         axes.plot(used, top1, marker="o", color=theme.accent, label="mean of all subsets")
         numbered = found if len(found) <= _NUMBERED_SIZES else (found[0], found[-1])
         for one in numbered:
-            offset = {"xytext": (9, -3), "textcoords": "offset points", "fontsize": SMALL_PT, "va": "top"}
-            axes.annotate(percent(one.top1), (one.members, one.top1), **offset)
+            axes.annotate(
+                percent(one.top1),
+                (one.members, one.top1),
+                xytext=(9, -3),
+                textcoords="offset points",
+                fontsize=SMALL_PT,
+                va="top",
+            )
         axes.set(xlabel="members used", xticks=used, xlim=(used[0] - 0.3, used[-1] + 0.17 * len(used) + 0.2))
         axes.margins(y=0.2)
         axes.legend(loc="lower right")

@@ -1,5 +1,6 @@
 """The pictures of a run folder, drawn from its JSON."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mixmo_fast.report.drawing import Plot, write_png
@@ -11,7 +12,6 @@ from mixmo_fast.report.inspection_figures import (
     members_at_inference,
 )
 from mixmo_fast.report.run_files import RunFiles, read_run
-from mixmo_fast.report.saved import SavedEvaluation
 from mixmo_fast.report.score_figures import (
     confusion_matrix,
     detection,
@@ -19,6 +19,8 @@ from mixmo_fast.report.score_figures import (
     risk_coverage,
     robustness,
 )
+from mixmo_fast.runfolder.evaluated import SavedEvaluation, SavedInspection
+from mixmo_fast.runfolder.records import Epoch
 
 
 def write_plots(folder: Path) -> list[Path]:
@@ -36,22 +38,38 @@ def write_plots(folder: Path) -> list[Path]:
         MixmoError: When a file in it is damaged, or a picture cannot be written.
     """
     run = read_run(folder)
-    drawn = []
-    for name, plots in _pictures(run):
-        kept = [plot for plot in plots if plot is not None]
-        if kept:
-            title = run.name if name == "learning_curves" else ""
-            drawn.append(write_png(kept, folder / f"{name}.png", title))
-    return drawn
+    return [
+        write_png(plots, folder / f"{name}.png", run.name if name == "learning_curves" else "")
+        for name, plots in pictures_of(run).items()
+        if plots
+    ]
 
 
-def member_plots(run: RunFiles) -> list[Plot | None]:
+def pictures_of(run: RunFiles) -> dict[str, list[Plot]]:
+    """Each picture's name, and the plots that stand in it side by side; none where there are no numbers for it."""
+    evaluation, inspection = run.evaluation or SavedEvaluation(), run.inspection or SavedInspection()
+    active = inspection.active_filters
+    pictures: dict[str, list[Plot | None]] = {
+        "learning_curves": [*learning_curves(run.history)],
+        "members": _member_plots(run.history, inspection.epochs),
+        "reliability": _reliability_plots(evaluation),
+        "confusion": [confusion_matrix(evaluation.confusion, evaluation.classes)],
+        "selective": [risk_coverage(evaluation.selective) if evaluation.selective else None],
+        "robustness": [robustness(evaluation.robustness) if evaluation.robustness else None],
+        "ood": [detection(evaluation.ood)],
+        "encoders": [encoder_norms(inspection.encoder_l1)],
+        "active_filters": [active_filters(active), active_filters_by_layer(active)] if active else [],
+        "members_at_inference": [members_at_inference(inspection.top1_by_members)],
+    }
+    return {name: [plot for plot in plots if plot is not None] for name, plots in pictures.items()}
+
+
+def _member_plots(trained: Sequence[Epoch], inspected: Sequence[Epoch]) -> list[Plot | None]:
     """How members differ by epoch; from the checkpoints of an inspection where training did not note it."""
-    inspected = run.inspection.epochs if run.inspection else ()
-    return [draw(run.history) or draw(inspected) for draw in (diversity, disagreement)]
+    return [draw(trained) or draw(inspected) for draw in (diversity, disagreement)]
 
 
-def reliability_plots(evaluation: SavedEvaluation) -> list[Plot | None]:
+def _reliability_plots(evaluation: SavedEvaluation) -> list[Plot | None]:
     """Before and after temperature scaling; the only one where nothing was scaled."""
     bins, scaling = evaluation.reliability, evaluation.temperature_scaling
     if bins is None:
@@ -62,27 +80,3 @@ def reliability_plots(evaluation: SavedEvaluation) -> list[Plot | None]:
         reliability(bins.before, "before temperature scaling" if after else "of the test set", evaluation.ece),
         reliability(after, "after temperature scaling", scaled),
     ]
-
-
-def _pictures(run: RunFiles) -> list[tuple[str, list[Plot | None]]]:
-    """Each picture's name, and what stands in it side by side."""
-    pictures: list[tuple[str, list[Plot | None]]] = [
-        ("learning_curves", [*learning_curves(run.history)]),
-        ("members", member_plots(run)),
-    ]
-    if evaluation := run.evaluation:
-        pictures += [
-            ("reliability", reliability_plots(evaluation)),
-            ("confusion", [confusion_matrix(evaluation.confusion, evaluation.classes)]),
-            ("selective", [risk_coverage(evaluation.selective) if evaluation.selective else None]),
-            ("robustness", [robustness(evaluation.robustness) if evaluation.robustness else None]),
-            ("ood", [detection(evaluation.ood)]),
-        ]
-    if inspection := run.inspection:
-        active = inspection.active_filters
-        pictures += [
-            ("encoders", [encoder_norms(inspection.encoder_l1)]),
-            ("active_filters", [active_filters(active), active_filters_by_layer(active)] if active else []),
-            ("members_at_inference", [members_at_inference(inspection.top1_by_members)]),
-        ]
-    return pictures

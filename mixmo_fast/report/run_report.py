@@ -1,42 +1,23 @@
 """`report.html`: a finished run on one page that can be sent to somebody, and opened without anything else."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.report.compared import PAGE
-from mixmo_fast.report.page import (
-    Cell,
-    Column,
-    Html,
-    KeyNumber,
-    Section,
-    cards,
-    code,
-    document,
-    paragraph,
-    prose,
-    subheading,
-    table,
-)
-from mixmo_fast.report.run_files import RunFiles, read_run
-from mixmo_fast.report.run_sections import (
-    calibration,
-    confusion,
-    corruptions,
-    curves,
-    first_batch,
-    inside,
-    members,
-    out_of_distribution,
-    selective,
-)
-from mixmo_fast.report.saved import RunSummary, SavedScores
-from mixmo_fast.report.words import UNKNOWN, decimal, percent, ratio_of_errors, whole
-from mixmo_fast.training.progress import duration
+from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.report.class_errors import frequent_confusions, scores_of_classes
+from mixmo_fast.report.page import render
+from mixmo_fast.report.run_files import RunFiles, read_run, size_of_png
+from mixmo_fast.report.run_plots import pictures_of
+from mixmo_fast.report.words import UNKNOWN, ratio_of_errors
+from mixmo_fast.runfolder.evaluated import SavedEvaluation
+from mixmo_fast.runfolder.history import best_epoch
+from mixmo_fast.runfolder.names import CONFIG, METRICS, PAGE, SUMMARY
+from mixmo_fast.runfolder.records import Environment, RunSummary
+from mixmo_fast.runfolder.scores import SCORES, Scores, ensemble_scores
 
 
 def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
@@ -55,30 +36,33 @@ def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
     """
     run = read_run(folder)
     if run.summary is None and not run.history:
-        raise MixmoError(f"{folder}: not a run folder (it has neither metrics.jsonl nor summary.json)")
-    path = folder / PAGE
-    write_text(path, _page(run, recipe))
-    return path
-
-
-def _page(run: RunFiles, recipe: Sequence[tuple[str, str]]) -> str:
-    sections = [
-        Section("results", "Results", _results(run)),
-        Section("training", "Training", curves(run)),
-        Section("members", "Members", members(run)),
-        Section("calibration", "Calibration", calibration(run)),
-        Section("confusion", "Confusion", confusion(run)),
-        Section("selective", "Selective prediction", selective(run)),
-        Section("robustness", "Robustness", corruptions(run)),
-        Section("out-of-distribution", "Out of distribution", out_of_distribution(run)),
-        Section("inside", "Inside the network", inside(run)),
-        Section("batch", "What the network was given", first_batch(run)),
-        Section("recipe", "The recipe in plain words", _recipe(recipe)),
-        Section("configuration", "Configuration", _configuration(run)),
-        Section("reproduce", "How to repeat it", _commands(run)),
-        Section("environment", "Environment", _environment(run)),
-    ]
-    return document(run.name, _lead(run), sections)
+        raise MixmoError(f"{folder}: not a run folder (it has neither {METRICS} nor {SUMMARY})")
+    summary, environment = run.summary or RunSummary(), run.environment or Environment()
+    last = summary.last or (run.tested[-1] if run.tested else None)
+    best = summary.best_on_test or best_epoch(run.history)
+    sources = _sources(run, last, best) if last else {}
+    evaluation = run.evaluation or SavedEvaluation()
+    page = render(
+        "run.html",
+        title=run.name,
+        lead=_lead(run),
+        run=run,
+        summary=summary,
+        last=last,
+        best=best,
+        sources=sources,
+        scores=_score_rows(list(sources.values())),
+        pictures=pictures_of(run),
+        confusions=frequent_confusions(evaluation.confusion, evaluation.classes),
+        classes=scores_of_classes(evaluation.confusion, evaluation.classes),
+        batch_size=run.first_batch and size_of_png(run.first_batch),
+        recipe=recipe,
+        command=_command(environment),
+        again=_commands_again(run),
+        machine=_machine(environment, environment.versions or summary.versions),
+    )
+    write_text(folder / PAGE, page)
+    return folder / PAGE
 
 
 def _lead(run: RunFiles) -> list[str]:
@@ -101,8 +85,8 @@ def _lead(run: RunFiles) -> list[str]:
         planned = run.config.schedule.epochs if run.config else run.history[-1].epoch
         done = run.history[-1].epoch
         parts.append(f"{done} epochs" if done == planned else f"{done} of {planned} epochs so far")
-    parts = [part for part in parts if part]
-    return lines + ([f"Trained on {', '.join(parts)}."] if parts else [])
+    told = [part for part in parts if part]
+    return lines + ([f"Trained on {', '.join(told)}."] if told else [])
 
 
 def recipe_line(config: Config) -> str:
@@ -117,11 +101,7 @@ def recipe_line(config: Config) -> str:
     else:
         name = "Cut-MixMo" if mixing.method == "patch" else f"MixMo with {mixing.method} masks"
     augmented = f" with {msda.method} augmentation" if msda else ""
-    kind = (
-        f"wide ResNet {network.depth}-{network.width}"
-        if network.kind == "wide_resnet"
-        else f"pre-activation ResNet-{network.depth}, width {network.width}"
-    )
+    kind = KINDS[network.kind].prose.format(depth=network.depth, width=network.width)
     members = "" if network.members == 1 else f", {network.members} members"
     repeated = "" if batch.repetitions == 1 else f" ({batch.repetitions} repetitions)"
     return (
@@ -130,105 +110,50 @@ def recipe_line(config: Config) -> str:
     )
 
 
-def _results(run: RunFiles) -> tuple[Html, ...]:
-    """Key numbers, and all scores; of the last evaluated epoch where a run has not ended."""
-    summary, evaluation = run.summary or RunSummary(), run.evaluation
-    last = summary.last or (run.tested[-1] if run.tested else None)
-    if last is None:
-        return (paragraph("No epoch has been evaluated yet."),)
-    best = summary.best_on_test or max(run.tested, key=lambda row: (row.top1, row.epoch), default=None)
-    after = f"after epoch {run.tested[-1].epoch}" if run.tested else "after the last epoch"
-    images = f"the {whole(evaluation.images)} test images" if evaluation and evaluation.images else "test images"
-    numbers = [KeyNumber("Top-1, last epoch", percent(last.top1), f"Share of {images} right, {after}.")]
-    if best:
-        flatters = (
-            f"After epoch {best.epoch or UNKNOWN}, chosen by its own test top-1, as the paper counts; it flatters."
-        )
-        numbers.append(KeyNumber("Top-1, best on test", percent(best.top1), flatters))
-    if len(last.member_top1) > 1:
-        alone = f"Mean of the {len(last.member_top1)} members, each alone, {after}."
-        numbers.append(KeyNumber("Top-1 of a member", percent(last.member_top1_mean), alone))
-    numbers += [
-        KeyNumber("NLL", decimal(last.nll), f"Mean negative log-likelihood in nats, {after}."),
-        KeyNumber("ECE", decimal(last.ece), f"Expected calibration error, 15 equal bins, a fraction, {after}."),
-    ]
-    if evaluation and (scaling := evaluation.temperature_scaling):
-        scaled = f"With temperature scaling, of the checkpoint of epoch {evaluation.epoch or UNKNOWN}."
-        numbers.append(KeyNumber("ECE, scaled", decimal(scaling.scores.ece), scaled))
-    if summary.rows_per_second is not None:
-        unit = "Network input rows a second of training, evaluation excluded; median over the epochs."
-        numbers.append(KeyNumber("Rows a second", whole(summary.rows_per_second), unit))
-    if summary.train_seconds is not None:
-        numbers.append(KeyNumber("Training time", duration(summary.train_seconds), "Evaluation excluded."))
-    note = () if run.summary else (paragraph("This run has not ended: its numbers are those so far."),)
-    return (*note, cards(numbers), _score_table(last, best, run))
-
-
-def _score_table(last: SavedScores, best: SavedScores | None, run: RunFiles) -> Html:
-    """All scores of the last epoch, the best on test, and the checkpoint that was evaluated last."""
-    heads = [Column("Score"), Column("Last epoch", True)]
-    sources = [last]
-    if best:
-        heads.append(Column("Best on test", True))
-        sources.append(best)
+def _sources(run: RunFiles, last: Scores, best: Scores | None) -> dict[str, Scores]:
+    """Whose scores stand beside each other: a heading each."""
+    sources = {"Last epoch": last} | ({"Best on test": best} if best else {})
     again = run.evaluation
-    if again and (again.top1, again.nll) not in [(one.top1, one.nll) for one in sources]:
+    if again and (again.top1, again.nll) not in [(one.top1, one.nll) for one in sources.values()]:
         checkpoint = Path(again.checkpoint).stem if again.checkpoint else "checkpoint"
         how = ", probabilities averaged" if again.ensemble == "probabilities" else ""
-        heads.append(Column(f"Evaluated: {checkpoint}{how}", True))
-        sources.append(again)
-    rows = [
-        ("Top-1", [percent(one.top1) for one in sources]),
-        ("Top-5", [percent(one.top5) for one in sources]),
-        ("NLL, nats", [decimal(one.nll) for one in sources]),
-        ("ECE, 15 equal bins", [decimal(one.ece) for one in sources]),
-        ("TACE, 15 equal-mass bins a class", [decimal(one.tace) for one in sources]),
-        ("Brier, sum over classes", [decimal(one.brier) for one in sources]),
-        ("AUC of confidence against correctness", [decimal(one.auc) for one in sources]),
-    ]
-    for member in range(len(last.member_top1) if len(last.member_top1) > 1 else 0):
-        own = [one.member_top1[member] if member < len(one.member_top1) else None for one in sources]
-        rows.append((f"Top-1 of member {member} alone", [percent(value) for value in own]))
-    if len(last.member_top1) > 1:
+        sources[f"Evaluated: {checkpoint}{how}"] = again
+    return sources
+
+
+def _score_rows(sources: Sequence[Scores]) -> list[tuple[str, list[str]]]:
+    """What each score is called, and its values in the sources, the last epoch first; rows without any are left out."""
+    rows = [_score_row(name, sources) for name in ensemble_scores(("top1", "top5", "nll", "ece", "tace"))]
+    members = len(sources[0].member_top1) if sources else 0
+    if members > 1:
+        alone = SCORES["member_top1"]
+        for member in range(members):
+            own = [one.member_top1[member] if member < len(one.member_top1) else None for one in sources]
+            rows.append((alone.title.format(member), [alone.written(value, UNKNOWN) for value in own]))
         ratios = [ratio_of_errors(one.diversity, one.disagreement is not None) for one in sources]
-        rows.append(("Diversity: one of two wrong / both wrong", ratios))
-        rows.append(("Disagreement of two members", [percent(one.disagreement) for one in sources]))
-    known = [(name, values) for name, values in rows if set(values) != {UNKNOWN}]
-    return table("Test scores", heads, [[Cell(name), *map(Cell, values)] for name, values in known])
+        rows += [(SCORES["diversity"].title, ratios), _score_row("disagreement", sources)]
+    return [(name, values) for name, values in rows if set(values) != {UNKNOWN}]
 
 
-def _recipe(passages: Sequence[tuple[str, str]]) -> tuple[Html, ...]:
-    return tuple(part for heading, text in passages for part in (subheading(heading), prose(text)))
+def _score_row(name: str, sources: Sequence[Scores]) -> tuple[str, list[str]]:
+    return SCORES[name].title, [SCORES[name].written(getattr(one, name), UNKNOWN) for one in sources]
 
 
-def _configuration(run: RunFiles) -> tuple[Html, ...]:
-    if not run.config_text:
-        return ()
+def _command(environment: Environment) -> str | None:
+    """The command of the run, to be pasted into a shell; None where it was started from other code."""
+    called = _program(environment.command[0], environment.ranks or 1) if environment.command else None
+    return called and f"{called} {shlex.join(environment.command[1:])}"
+
+
+def _commands_again(run: RunFiles) -> str:
+    """Commands that repeat the run from what is in its folder."""
+    file, name = shlex.quote(str(run.folder / CONFIG)), shlex.quote(f"{run.name}.yaml")
+    pipeline = f" --pipeline {run.summary.pipeline}" if run.summary and run.summary.pipeline else ""
     return (
-        paragraph("As it was resolved: the file, its defaults and the overrides."),
-        code(run.config_text.rstrip(), "config.yaml"),
+        f"cp {file} {name}\n"
+        f"mixmo-fast train {name} --runs again{pipeline}\n"
+        f"mixmo-fast evaluate {shlex.quote(f'again/{run.name}')} --checkpoint last"
     )
-
-
-def _commands(run: RunFiles) -> tuple[Html, ...]:
-    parts: list[Html] = []
-    command = run.environment.command if run.environment else ()
-    if command and (called := _program(command[0], run.environment.ranks or 1)):
-        parts += [paragraph("The command of this run:"), code(f"{called} {shlex.join(command[1:])}", "command")]
-    if run.config_text:
-        file, name = shlex.quote(str(run.folder / "config.yaml")), shlex.quote(f"{run.name}.yaml")
-        pipeline = f" --pipeline {run.summary.pipeline}" if run.summary and run.summary.pipeline else ""
-        again = shlex.quote(f"again/{run.name}")
-        lines = (
-            f"cp {file} {name}",
-            f"mixmo-fast train {name} --runs again{pipeline}",
-            f"mixmo-fast evaluate {again} --checkpoint last",
-        )
-        parts += [
-            paragraph("The same from what is in the run folder, overrides included:"),
-            code("\n".join(lines), "commands"),
-        ]
-    return tuple(parts)
 
 
 def _program(called: str, ranks: int) -> str | None:
@@ -241,27 +166,20 @@ def _program(called: str, ranks: int) -> str | None:
     return None
 
 
-def _environment(run: RunFiles) -> tuple[Html, ...]:
-    found = run.environment
-    versions = (found and found.versions) or (run.summary and run.summary.versions) or {}
-    rows = (
-        []
-        if found is None
-        else [
-            ("Device", found.device),
-            ("Platform", found.platform),
-            ("CUDA", found.cuda),
-            ("Processor's instructions", found.cpu_capability),
-            ("Threads", found.threads and str(found.threads)),
-            ("Ranks", found.ranks and str(found.ranks)),
-            ("Weights to begin with", found.init and found.init.path),
-        ]
-    )
-    if found:
-        rows += [(f"Step: {name.replace('_', ' ')}", _setting(value)) for name, value in found.step.items()]
-    rows += versions.items()
-    kept = [[Cell(name), Cell(value)] for name, value in rows if value]
-    return (table("Machine and versions", [Column("What"), Column("Found")], kept),) if kept else ()
+def _machine(found: Environment, versions: Mapping[str, str]) -> list[tuple[str, str]]:
+    """What the run was on, and the versions of packages: what is known of it."""
+    rows = [
+        ("Device", found.device),
+        ("Platform", found.platform),
+        ("CUDA", found.cuda),
+        ("Processor's instructions", found.cpu_capability),
+        ("Threads", found.threads and str(found.threads)),
+        ("Ranks", found.ranks and str(found.ranks)),
+        ("Weights to begin with", found.init and found.init.path),
+        *((f"Step: {name.replace('_', ' ')}", _setting(value)) for name, value in found.step.items()),
+        *versions.items(),
+    ]
+    return [(name, value) for name, value in rows if value]
 
 
 def _setting(value: object) -> str:

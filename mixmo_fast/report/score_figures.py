@@ -4,6 +4,7 @@ Shapes: K classes, B bins, C corruptions, V severities.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,8 +15,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.drawing import SMALL_PT, Plot, format_axis, is_dark, percent_axis
-from mixmo_fast.report.saved import Bin, ForeignSet, SavedRobustness, SavedSelective
 from mixmo_fast.report.words import class_name, decimal, listing, percent, short, whole
+from mixmo_fast.runfolder.evaluated import Bin, ForeignSet, SavedRobustness, Selective
 
 _MOST_COUNTS = 12  # classes up to which a confusion matrix has its counts written in
 _MOST_NAMES = 20  # and up to which classes are named at its sides
@@ -37,7 +38,7 @@ def reliability(bins: Sequence[Bin], when: str, ece: float | None) -> Plot | Non
 
     def draw(axes: Axes, theme: Theme) -> None:
         lows, widths = [one.low for one in filled], [one.high - one.low for one in filled]
-        sides = {"align": "edge", "edgecolor": theme.paper, "linewidth": 0.8}
+        sides: dict[str, Any] = {"align": "edge", "edgecolor": theme.paper, "linewidth": 0.8}
         axes.bar(lows, [one.accuracy for one in filled], widths, color=theme.accent, label="accuracy", **sides)
         axes.plot([0, 1], [0, 1], color=theme.text, linestyle="--", linewidth=1, zorder=3, label="calibrated")
         confidences = [one.confidence for one in filled]
@@ -96,8 +97,8 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: tuple[str, ...]) 
         if number <= _MOST_COUNTS:
             for row, column in np.argwhere(table > 0):
                 ink = "white" if is_dark(colours[row, column]) else "black"
-                font = {"ha": "center", "va": "center", "fontsize": SMALL_PT, "color": ink}
-                axes.text(column, row, _compact(table[row, column]), **font)
+                text = _compact(table[row, column])
+                axes.text(column, row, text, ha="center", va="center", fontsize=SMALL_PT, color=ink)
         _name_classes(axes, classes, number)
         axes.set(xlabel="prediction", ylabel="true class")
         axes.grid(visible=False)
@@ -111,7 +112,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: tuple[str, ...]) 
             bar.ax.tick_params(labelsize=SMALL_PT)
 
     off = table - np.diag(table.diagonal())
-    row, column = np.unravel_index(off.argmax(), off.shape)
+    row, column = map(int, np.unravel_index(off.argmax(), off.shape))
     finding = (
         f"Confusion matrix of {number} classes: {percent(table.trace() / table.sum())} of {whole(table.sum())} right."
     )
@@ -126,7 +127,7 @@ def confusion_matrix(counts: Sequence[Sequence[int]], classes: tuple[str, ...]) 
     return Plot("Confusion matrix", finding, note, draw, width_in=5.6, height_in=4.8)
 
 
-def risk_coverage(selective: SavedSelective) -> Plot:
+def risk_coverage(selective: Selective) -> Plot:
     """The error among the most confident images (Geifman et al., arXiv 1805.08206)."""
 
     def draw(axes: Axes, theme: Theme) -> None:

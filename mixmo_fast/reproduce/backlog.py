@@ -8,8 +8,9 @@ from collections import deque
 from collections.abc import Sequence
 
 from mixmo_fast.reproduce.jobs import Launch, Notify, Outcome, epochs_done, fail, forget_failure, is_complete
-from mixmo_fast.reproduce.plan import LOG, PlannedRun
-from mixmo_fast.training.lock import lock_owner
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.lock import lock_owner
+from mixmo_fast.runfolder.names import LOG
 
 LOOK_AGAIN = 5.0
 """Seconds after which it is asked again whether another process still trains a run."""

@@ -3,9 +3,7 @@
 import contextlib
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -25,18 +23,34 @@ from mixmo_fast.reproduce.plan import (
 )
 from mixmo_fast.reproduce.preview import preview_lines, preview_table
 
-Engine = Literal["local", "ray"]
 _INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class ReproduceOptions:
-    """What `mixmo-fast reproduce` was asked for.
+def reproduce(
+    targets: Sequence[str],
+    out: Path,
+    data: Path,
+    console: Console,
+    *,
+    seeds: str = "3",
+    scale: float = 1.0,
+    overrides: Sequence[str] = (),
+    engine: str = "local",
+    gpus: int | None = None,
+    workers: int | None = None,
+    retries: int = 3,
+    device: str = "auto",
+    pipeline: str = "resident",
+    dry_run: bool = False,
+    measured: Sequence[Path] = (),
+) -> int:
+    """Trains what was asked for, as far as it is not complete, and writes the results.
 
-    Attributes:
+    Args:
         targets: `cifar10`, `cifar100`, `tiny`, `fashion`, `all`, or configuration files.
         out: The reproduction's folder.
         data: Folder of data sets.
+        console: Where it is told what happens.
         seeds: A number of seeds, or seeds separated by commas.
         scale: Share of each schedule.
         overrides: `key=value` each.
@@ -48,26 +62,6 @@ class ReproduceOptions:
         pipeline: How pixels reach the device.
         dry_run: Whether to print what would be done, and do nothing.
         measured: Results of `python -m benchmarks.training --json`, for the dry run's hours.
-    """
-
-    targets: Sequence[str]
-    out: Path
-    data: Path
-    seeds: str = "3"
-    scale: float = 1.0
-    overrides: Sequence[str] = ()
-    engine: Engine = "local"
-    gpus: int | None = None
-    workers: int | None = None
-    retries: int = 3
-    device: str = "auto"
-    pipeline: str = "resident"
-    dry_run: bool = False
-    measured: Sequence[Path] = ()
-
-
-def reproduce(options: ReproduceOptions, console: Console) -> int:
-    """Trains what was asked for, as far as it is not complete, and writes the results.
 
     Returns:
         The exit code: 0 when all runs asked for are complete (or for a dry run), 1 when some are not, 130 when
@@ -76,10 +70,10 @@ def reproduce(options: ReproduceOptions, console: Console) -> int:
     Raises:
         MixmoError: On anything a user can mend before the first run is started.
     """
-    _check(options)
-    asked = plan_reproduction(options.targets, parse_seeds(options.seeds), options.scale, options.overrides)
-    if options.dry_run:
-        _preview(options, asked, console)
+    _check(engine, device, gpus, workers, retries)
+    asked = plan_reproduction(targets, parse_seeds(seeds), scale, overrides)
+    if dry_run:
+        _preview(asked, out, data, gpus or workers, measured, console)
         return 0
 
     def say(line: str) -> None:
@@ -87,88 +81,86 @@ def reproduce(options: ReproduceOptions, console: Console) -> int:
 
     from mixmo_fast.run.build import check_pipeline  # torch takes seconds to import
 
-    check_pipeline(options.pipeline)
-    launch = _launch(options)
-    plan = update_plan(asked, options.out)
+    check_pipeline(pipeline)
+    device, workers = _choose_workers(engine, device, gpus, workers)
+    launch = Launch(out.resolve(), data.resolve(), device, workers, pipeline=pipeline, retries=retries)
+    plan = update_plan(asked, out)
     outcomes = {run.key: Outcome(run.name, run.seed, "complete") for run in asked.runs if is_complete(run, launch.out)}
-    say(f"{_count(len(asked.runs))}, {len(outcomes)} complete already, in {options.out}")
+    say(f"{_count(len(asked.runs))}, {len(outcomes)} complete already, in {out}")
     left = [run for run in asked.runs if run.key not in outcomes]
     broken = _prepare_data(left, launch, say)
     outcomes |= {(one.name, one.seed): one for one in broken}
     left = [run for run in left if run.key not in outcomes]
     try:
         with _watching(console, plan, launch.out):
-            found = _engine(options.engine)(left, launch, say) if left else ()
+            found = _engine(engine)(left, launch, say) if left else ()
     except KeyboardInterrupt:
         say("interrupted: all workers were ended, and the same command continues from their last checkpoints")
         return _INTERRUPTED
     outcomes |= {(one.name, one.seed): one for one in found}
     missing = [outcomes[run.key] for run in asked.runs if outcomes[run.key].status != "complete"]
-    _compare(options.out, console, say)
+    _compare(out, console, say)
     if not missing:
         say(f"{_count(len(asked.runs))}, all complete")
         return 0
     console.print(_missing_table(missing, len(asked.runs)), soft_wrap=False)
-    say(f"the same command tries them again: {asked.requests[0].command(options.out)}")
+    say(f"the same command tries them again: {asked.requests[0].command(out)}")
     return 1
 
 
-def _check(options: ReproduceOptions) -> None:
+def _check(engine: str, device: str, gpus: int | None, workers: int | None, retries: int) -> None:
     """Refuses numbers and names that no run could start with."""
-    if options.engine not in ("local", "ray"):
-        raise ConfigError(f"--engine: found {options.engine!r}, allowed: local, ray")
-    if options.device not in ("auto", "cuda", "cpu"):
-        raise ConfigError(f"--device: found {options.device!r}, allowed: auto, cuda, cpu")
+    if engine not in ("local", "ray"):
+        raise ConfigError(f"--engine: found {engine!r}, allowed: local, ray")
+    if device not in ("auto", "cuda", "cpu"):
+        raise ConfigError(f"--device: found {device!r}, allowed: auto, cuda, cpu")
     for name, number, least in (
-        ("--gpus", options.gpus, 1),
-        ("--workers", options.workers, 1),
-        ("--retries", options.retries, 0),
+        ("--gpus", gpus, 1),
+        ("--workers", workers, 1),
+        ("--retries", retries, 0),
     ):
         if number is not None and not least <= number <= 10_000:
             raise ConfigError(f"{name}: found {number}, allowed: {least} to 10000")
-    if options.gpus is not None and (options.workers is not None or options.device == "cpu"):
+    if gpus is not None and (workers is not None or device == "cpu"):
         raise ConfigError("--gpus: runs are one a GPU; with --workers or --device cpu it means nothing")
 
 
-def _preview(options: ReproduceOptions, asked: ReproductionPlan, console: Console) -> None:
+def _preview(
+    asked: ReproductionPlan,
+    out: Path,
+    data: Path,
+    workers: int | None,
+    measured: Sequence[Path],
+    console: Console,
+) -> None:
     known = asked
-    if (options.out / PLAN).is_file():
-        known = extend(read_plan(options.out), asked, options.out)
-    speeds = (*speeds_of_runs(known.runs, options.out), *map(read_speed, options.measured))
-    console.print(preview_table(asked.runs, speeds, options.out), soft_wrap=False)
-    workers = options.gpus or options.workers
-    for line in preview_lines(asked.runs, speeds, options.out, options.data, workers):
+    if (out / PLAN).is_file():
+        known = extend(read_plan(out), asked, out)
+    speeds = (*speeds_of_runs(known.runs, out), *map(read_speed, measured))
+    console.print(preview_table(asked.runs, speeds, out), soft_wrap=False)
+    for line in preview_lines(asked.runs, speeds, out, data, workers):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _launch(options: ReproduceOptions) -> Launch:
-    """How runs are launched on what this machine, or a cluster, has."""
-    device, workers = options.device, options.gpus or options.workers
-    if options.engine == "local":
-        import torch
+def _choose_workers(engine: str, device: str, gpus: int | None, workers: int | None) -> tuple[str, int | None]:
+    """The device of all runs, and how many run at the same time, on what this machine, or a cluster, has."""
+    if engine == "ray":
+        return device, gpus or workers
+    import torch
 
-        from mixmo_fast.run.build import choose_device
+    from mixmo_fast.run.build import choose_device
 
-        device = choose_device(options.device).type
-        if device == "cuda":
-            there = torch.cuda.device_count()
-            if options.workers is not None:
-                raise ConfigError("--workers: on GPUs there is one run on each; use --gpus, or --device cpu")
-            if options.gpus is not None and options.gpus > there:
-                raise DeviceError(f"--gpus {options.gpus}: this machine has {there}")
-            workers = options.gpus or there
-        else:
-            if options.gpus is not None:
-                raise DeviceError(f"--gpus {options.gpus}: torch sees no CUDA device here; use --workers on a CPU")
-            workers = options.workers or 1
-    return Launch(
-        out=options.out.resolve(),
-        data=options.data.resolve(),
-        device=device,
-        workers=workers,
-        pipeline=options.pipeline,
-        retries=options.retries,
-    )
+    device = choose_device(device).type
+    if device == "cuda":
+        there = torch.cuda.device_count()
+        if workers is not None:
+            raise ConfigError("--workers: on GPUs there is one run on each; use --gpus, or --device cpu")
+        if gpus is not None and gpus > there:
+            raise DeviceError(f"--gpus {gpus}: this machine has {there}")
+        return device, gpus or there
+    if gpus is not None:
+        raise DeviceError(f"--gpus {gpus}: torch sees no CUDA device here; use --workers on a CPU")
+    return device, workers or 1
 
 
 def _prepare_data(runs: Sequence[PlannedRun], launch: Launch, say: Callable[[str], None]) -> list[Outcome]:
@@ -188,15 +180,15 @@ def _prepare_data(runs: Sequence[PlannedRun], launch: Launch, say: Callable[[str
 
 def _compare(out: Path, console: Console, say: Callable[[str], None]) -> None:
     """Writes and prints the tables; what was trained counts even where they cannot be written."""
-    from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
+    from mixmo_fast.reproduce.reporting import write_comparison
 
     try:
-        write_comparison(ReportOptions((out,)), console)
+        write_comparison([out], console)
     except MixmoError as error:
         say(f"the runs could not be compared: {error}; `mixmo-fast report {shlex.quote(str(out))}` tries again")
 
 
-def _engine(name: Engine) -> Callable[..., tuple[Outcome, ...]]:
+def _engine(name: str) -> Callable[..., tuple[Outcome, ...]]:
     if name == "ray":
         from mixmo_fast.reproduce.cluster import run_on_ray
 

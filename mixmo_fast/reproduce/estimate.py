@@ -8,7 +8,6 @@ Units: rows per second of training, evaluation excluded.
 
 import json
 import math
-import re
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,13 +18,16 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mixmo_fast.config.schema import NetworkConfig
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.networks.kinds import network_of_short_name
 from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.names import SUMMARY
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import RunSummary
 
 MEASURE = "python -m benchmarks.training --network wrn-28-10 --members 2 --json FILE.json"
 """The command that measures; its file is what `--measured` takes."""
 
 _SAME = 0.02  # heads of 10, 100 or 200 classes differ by less than this in MACs, images of another size by far more
-_NETWORK = re.compile(r"wrn-(?P<depth>\d+)-(?P<width>\d+)|res18-(?P<multiple>\d+)")
 
 
 @dataclass(frozen=True)
@@ -74,15 +76,7 @@ class _Benchmark(BaseModel):
     contestants: dict[str, _Contestant]
 
 
-class _Summary(BaseModel):
-    """The part of a run's `summary.json` that is."""
-
-    epochs: int
-    rows_per_second: float = Field(gt=0, allow_inf_nan=False)
-    device: str
-
-
-_BENCHMARK, _SUMMARY = TypeAdapter(_Benchmark), TypeAdapter(_Summary)
+_BENCHMARK = TypeAdapter(_Benchmark)
 
 
 def read_speed(path: Path) -> Speed:
@@ -102,16 +96,12 @@ def read_speed(path: Path) -> Speed:
     except ValueError as error:
         raise MixmoError(f"--measured {path}: no JSON ({error}); allowed: a result of `{MEASURE}`") from error
     default = found.contestants.get("default", _Contestant())
-    match = _NETWORK.fullmatch(found.network)
-    if default.rows_per_second is None or match is None:
-        what = f"the network {found.network!r}" if match is None else "no speed of the default step"
+    network = network_of_short_name(found.network)
+    if default.rows_per_second is None or network is None:
+        what = f"the network {found.network!r}" if network is None else "no speed of the default step"
         raise MixmoError(f"--measured {path}: found {what}, allowed: a result of `{MEASURE}`")
-    if match["multiple"]:
-        kind, depth, width = "preact_resnet", 18, int(match["multiple"])
-    else:
-        kind, depth, width = "wide_resnet", int(match["depth"]), int(match["width"])
-    network = NetworkConfig(kind=kind, depth=depth, width=width, members=found.members)
-    return Speed(network, found.macs_per_row, default.rows_per_second, f"{path.name}, {found.device}")
+    trained = NetworkConfig(**network, members=found.members)
+    return Speed(trained, found.macs_per_row, default.rows_per_second, f"{path.name}, {found.device}")
 
 
 def speeds_of_runs(runs: Iterable[PlannedRun], out: Path) -> tuple[Speed, ...]:
@@ -119,10 +109,10 @@ def speeds_of_runs(runs: Iterable[PlannedRun], out: Path) -> tuple[Speed, ...]:
     speeds = []
     for run in runs:
         try:
-            summary = _SUMMARY.validate_json((run.folder(out) / "summary.json").read_bytes())
-        except (OSError, ValidationError):
+            summary = read_record(run.folder(out) / SUMMARY, RunSummary)
+        except MixmoError:
             continue
-        if summary.epochs >= run.epochs:
+        if summary and (summary.epochs or 0) >= run.epochs and summary.device and summary.rows_per_second:
             where = f"runs in {out}, {summary.device}"
             speeds.append(Speed(run.config.network, run.size.macs, summary.rows_per_second, where))
     return tuple(speeds)

@@ -10,10 +10,8 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.plan import PLAN, PlannedRun, ReproductionPlan, read_plan
 from mixmo_fast.reproduce.targets import full_length, title_of
+from mixmo_fast.runfolder.names import BESIDE_CONFIG, CONFIG, is_run_folder
 from pipelines.datasets.catalog import DATASETS
-
-_CONFIG = "config.yaml"
-_BESIDE_IT = ("environment.json", "metrics.jsonl", "summary.json")  # one of them makes it a run folder
 
 
 @dataclass(frozen=True)
@@ -29,11 +27,6 @@ class FoundRun:
     folder: Path
     planned: PlannedRun
     config: Config
-
-
-def is_run_folder(folder: Path) -> bool:
-    """Whether a run was started in a folder."""
-    return (folder / _CONFIG).is_file() and any((folder / name).is_file() for name in _BESIDE_IT)
 
 
 def find_runs(places: Sequence[Path]) -> tuple[FoundRun, ...]:
@@ -55,8 +48,8 @@ def find_runs(places: Sequence[Path]) -> tuple[FoundRun, ...]:
         here = list(_runs_in(place))
         if not here:
             raise MixmoError(
-                f"{place}: no runs in it; allowed: a reproduction ({PLAN}), or run folders ({_CONFIG} with one of "
-                f"{', '.join(_BESIDE_IT)}) at any depth"
+                f"{place}: no runs in it; allowed: a reproduction ({PLAN}), or run folders ({CONFIG} with one of "
+                f"{', '.join(BESIDE_CONFIG)}) at any depth"
             )
         for run in here:
             found.setdefault(run.folder.resolve(), run)
@@ -68,7 +61,7 @@ def runs_of_plan(plan: ReproductionPlan, out: Path) -> tuple[FoundRun, ...]:
     found = []
     for planned in plan.runs:
         folder = planned.folder(out)
-        own = folder / _CONFIG
+        own = folder / CONFIG
         found.append(FoundRun(folder, planned, load_config(own) if own.is_file() else planned.config))
     return tuple(found)
 
@@ -86,7 +79,7 @@ def _runs_in(place: Path) -> Iterator[FoundRun]:
             yield from runs_of_plan(read_plan(folder), folder)
         elif is_run_folder(folder):
             folders.clear()
-            config = load_config(folder / _CONFIG)
+            config = load_config(folder / CONFIG)
             yield FoundRun(folder, _as_planned(folder.resolve().name, config), config)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
 

@@ -5,7 +5,6 @@ and nothing else; what it then reports is one of the few things an engine has to
 """
 
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -22,8 +21,11 @@ from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import SCIENCE
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun
-from mixmo_fast.training.lock import RunHeldError
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.lock import RunHeldError
+from mixmo_fast.runfolder.names import CONFIG, FAILED, LOG, METRICS, SUMMARY
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import RunSummary
 
 PROGRAM = "mixmo-fast"
 """What its errors begin with, in logs as on the terminal."""
@@ -86,19 +88,19 @@ def is_complete(run: PlannedRun, out: Path) -> bool:
     """
     folder = run.folder(out)
     try:
-        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        trained = load_config(folder / "config.yaml")
-        return summary["epochs"] >= run.epochs and all(
-            getattr(trained, section) == getattr(run.config, section) for section in SCIENCE
-        )
-    except (OSError, ValueError, KeyError, TypeError, MixmoError):
+        summary = read_record(folder / SUMMARY, RunSummary)
+        if summary is None or (summary.epochs or 0) < run.epochs:
+            return False
+        trained = load_config(folder / CONFIG)
+    except MixmoError:
         return False
+    return all(getattr(trained, section) == getattr(run.config, section) for section in SCIENCE)
 
 
 def epochs_done(folder: Path) -> int:
     """Whole epochs in a run folder's `metrics.jsonl`, a line each; 0 where there is none."""
     try:
-        return (folder / "metrics.jsonl").read_bytes().count(b"\n")
+        return (folder / METRICS).read_bytes().count(b"\n")
     except OSError:
         return 0
 
@@ -142,12 +144,17 @@ def train_one(config: Path, launch: Launch, run_folder: Path) -> tuple[Ended | N
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         print(f"--- {now}, process {os.getpid()} on {socket.gethostname()}")
         try:
-            from mixmo_fast.run.train import TrainOptions, train_run
+            from mixmo_fast.run.train import train_run
 
-            options = TrainOptions(
-                config, launch.data, run_folder.parent, launch.pipeline, device=launch.device, report=False
+            train_run(
+                config,
+                Console(file=log, width=160),
+                data=launch.data,
+                runs=run_folder.parent,
+                pipeline=launch.pipeline,
+                device=launch.device,
+                report=False,
             )
-            train_run(options, Console(file=log, width=160))
         except RunHeldError as error:
             return Ended.HELD, _say(log, error)
         except MixmoError as error:

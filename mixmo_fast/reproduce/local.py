@@ -15,7 +15,8 @@ from mixmo_fast.cores import available_cores
 from mixmo_fast.reproduce.backlog import Backlog
 from mixmo_fast.reproduce.child import arguments_of
 from mixmo_fast.reproduce.jobs import Ended, Launch, Notify, Outcome, last_line, stopped_by_signals
-from mixmo_fast.reproduce.plan import LOG, PlannedRun
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.names import LOG
 
 _LOOK_EVERY = 0.1
 _GRACE = 10.0  # seconds for children to end by themselves
@@ -87,7 +88,7 @@ def child_environment(environment: dict[str, str] | os._Environ, slot: int, laun
         visible = environment.get("CUDA_VISIBLE_DEVICES", "")
         devices = [name.strip() for name in visible.split(",") if name.strip()]
         changed["CUDA_VISIBLE_DEVICES"] = devices[slot] if devices else str(slot)
-    elif (launch.workers or 1) > 1:
+    elif launch.workers is not None and launch.workers > 1:
         changed.setdefault("OMP_NUM_THREADS", str(max(1, available_cores() // launch.workers)))
     return changed
 

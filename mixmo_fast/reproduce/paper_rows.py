@@ -7,6 +7,7 @@ import json
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import AUGMENTATIONS, METHODS, augmentation_of, method_of
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.reproduce.targets import COMPARABLE
 from pipelines.datasets.catalog import DATASETS
 
@@ -31,9 +32,7 @@ def table_of(config: Config) -> str:
     """The title of the table that a configuration belongs to, in the paper's words."""
     name, network = config.data.dataset, config.network
     title = _TITLES.get(name) or (DATASETS[name].title if name in DATASETS else name)
-    if network.kind == "wide_resnet":
-        return f"{title} with WideResNet-{network.depth}-{network.width}"
-    return f"{title} with PreActResNet-{network.depth}-width"
+    return f"{title} with {KINDS[network.kind].table_title.format(depth=network.depth, width=network.width)}"
 
 
 def order_of(name: str, config: Config) -> tuple:

@@ -9,7 +9,7 @@ Units: rows are network inputs, MACs multiply-accumulates, FLOP floating-point o
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, computed_field
 
@@ -26,17 +26,11 @@ from pipelines.datasets.catalog import dataset_info
 PLAN = "plan.json"
 """File of the plan in a reproduction's folder."""
 
-FAILED = "failed.txt"
-"""File in a run folder: one line, why the run ended in a way that trying again cannot mend."""
-
-LOG = "log.txt"
-"""File in a run folder: what its processes printed, one after the other."""
-
 _LARGEST_SEED = 2**63 - 1
 _MOST_SEEDS = 1000
 
 
-def _whole_epochs(value: object) -> object:
+def _whole_epochs(value: Any) -> Any:
     """JSON knows only text as keys: milestones' epochs become numbers again."""
     try:
         milestones = {int(epoch): factor for epoch, factor in value["schedule"]["milestones"].items()}
@@ -116,10 +110,7 @@ class PlannedRun(BaseModel):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        batch, data = self.config.batch, self.config.data
-        images = dataset_info(data.dataset).train_images
-        # The last, incomplete step of an epoch is dropped.
-        return self.epochs * ((images - int(images * data.holdout)) * batch.repetitions // batch.rows)
+        return self.epochs * self.config.steps_per_epoch(dataset_info(self.dataset).train_images)
 
     @property
     def size(self) -> NetworkSize:

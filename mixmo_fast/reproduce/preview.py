@@ -40,11 +40,11 @@ class Cost:
 
 def cost_of(runs: Sequence[PlannedRun], speeds: Sequence[Speed]) -> Cost:
     """What runs take together, evaluations and starting excluded."""
-    estimates = [estimate(run, speeds) for run in runs]
+    hours = [one.hours for one in (estimate(run, speeds) for run in runs) if one is not None]
     return Cost(
         rows=sum(run.rows for run in runs),
         flop=sum(run.flop for run in runs),
-        hours=None if None in estimates else sum(one.hours for one in estimates),
+        hours=sum(hours) if len(hours) == len(runs) else None,
         checkpoint_bytes=sum(map(checkpoint_bytes, runs)),
     )
 

@@ -1,41 +1,32 @@
 """`mixmo-fast report`: the paper's tables from finished and unfinished runs, as numbers, as text and as a page."""
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.report.compared import PAGE
 from mixmo_fast.report.comparison_text import summary_of
-from mixmo_fast.reproduce.found import FoundRun, find_runs, is_run_folder
+from mixmo_fast.reproduce.found import find_runs
 from mixmo_fast.reproduce.results import collect, write_results
 from mixmo_fast.reproduce.tables import results_tables
 from mixmo_fast.run.page import draw_run
+from mixmo_fast.runfolder.names import PAGE, has_ended, is_run_folder
 from pipelines.datasets.catalog import DATASETS
 
 
-@dataclass(frozen=True)
-class ReportOptions:
-    """What `mixmo-fast report` was asked for.
-
-    Attributes:
-        runs: Reproductions, run folders, or folders of them at any depth.
-        out: Where `results.json`, `results.md` and `report.html` go; None: the one folder of `runs`.
-        each: Whether to write each complete run's own page anew, too, which takes seconds a run.
-    """
-
-    runs: tuple[Path, ...]
-    out: Path | None = None
-    each: bool = False
-
-
-def write_comparison(options: ReportOptions, console: Console) -> Path:
+def write_comparison(runs: Sequence[Path], console: Console, out: Path | None = None, each: bool = False) -> Path:
     """Collects the runs, writes what they reached, and prints the tables.
 
     A single run folder gets its own pictures and its own page anew; it is compared with others only where `out` says
     where to, since its `report.html` is its own.
+
+    Args:
+        runs: Reproductions, run folders, or folders of them at any depth.
+        console: Where the tables go.
+        out: Where `results.json`, `results.md` and `report.html` go; None: the one folder of `runs`.
+        each: Whether to write each complete run's own page anew, too, which takes seconds a run.
 
     Returns:
         The page.
@@ -43,17 +34,17 @@ def write_comparison(options: ReportOptions, console: Console) -> Path:
     Raises:
         MixmoError: When there are no runs, something cannot be read or written, or it is not said where to.
     """
-    is_single = len(options.runs) == 1 and is_run_folder(options.runs[0])
-    out = options.out
+    asked = _command(runs, out, each)
+    is_single = len(runs) == 1 and is_run_folder(runs[0])
     if out is None and not is_single:
-        if len(options.runs) != 1:
-            raise MixmoError(f"--out: {len(options.runs)} folders of runs; say with -o DIR where their results go")
-        out = options.runs[0]
+        if len(runs) != 1:
+            raise MixmoError(f"--out: {len(runs)} folders of runs; say with -o DIR where their results go")
+        out = runs[0]
     if out is not None and is_run_folder(out):
         raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
-    drawn = [run for run in find_runs(options.runs) if is_single or (options.each and _has_ended(run))]
+    drawn = [run for run in find_runs(runs) if is_single or (each and has_ended(run.folder))]
     own = [draw_run(run.folder, run.config, DATASETS.get(run.config.data.dataset)) for run in drawn]
-    results = collect(options.runs, out or options.runs[0])
+    results = collect(runs, out or runs[0])
     for table in results_tables(results):
         console.print(table, soft_wrap=False)
     for line in (*summary_of(results), *(f"left out: {line}" for line in results.left_out)):
@@ -61,20 +52,16 @@ def write_comparison(options: ReportOptions, console: Console) -> Path:
     if out is None:
         _say(console, f"The run on one page: {own[0]}")
         return own[0]
-    write_results(results, out, _command(options))
+    write_results(results, out, asked)
     _say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
     _say(console, f"All of it on one page: {out / PAGE}")
     return out / PAGE
 
 
-def _has_ended(run: FoundRun) -> bool:
-    return (run.folder / "summary.json").is_file()
-
-
-def _command(options: ReportOptions) -> str:
-    words = ["mixmo-fast", "report", *map(str, options.runs)]
-    words += ["-o", str(options.out)] if options.out is not None else []
-    return shlex.join([*words, "--each"] if options.each else words)
+def _command(runs: Sequence[Path], out: Path | None, each: bool) -> str:
+    words = ["mixmo-fast", "report", *map(str, runs)]
+    words += ["-o", str(out)] if out is not None else []
+    return shlex.join([*words, "--each"] if each else words)
 
 
 def _say(console: Console, line: str) -> None:

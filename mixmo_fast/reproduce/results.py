@@ -14,13 +14,17 @@ from pathlib import Path
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import augmentation_of, method_of
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.report.compared import DEFINITIONS, PAGE, ConfigurationResult, Results, SeedResult, Statistic
-from mixmo_fast.report.run_files import read_environment, read_progress
-from mixmo_fast.report.saved import Environment, Epoch, StartedFrom
+from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.report.compared import DEFINITIONS, ConfigurationResult, Results, SeedResult, Statistic
 from mixmo_fast.reproduce.found import FoundRun, find_runs, known_work
 from mixmo_fast.reproduce.paper_rows import changes, order_of, settings_of, table_of
 from mixmo_fast.reproduce.run_state import read_state
 from mixmo_fast.reproduce.targets import config_of_name
+from mixmo_fast.runfolder.history import best_epoch, read_progress, tested
+from mixmo_fast.runfolder.names import ENVIRONMENT, PAGE
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import BestScores, Environment, Epoch, StartedFrom
+from mixmo_fast.runfolder.scores import Scores
 
 
 def collect(places: Sequence[Path], beside: Path) -> Results:
@@ -66,13 +70,12 @@ def _seed_result(run: FoundRun, beside: Path) -> SeedResult:
     summary, environment, error = None, None, state.error
     try:
         summary, history = read_progress(run.folder)
-        environment = read_environment(run.folder)
+        environment = read_record(run.folder / ENVIRONMENT, Environment)
     except MixmoError as problem:
         error = error or str(problem)
     environment = environment or Environment()
-    tested = [row for row in history if row.top1 is not None]
-    last = tested[-1] if tested else None
-    best = max(tested, key=lambda row: (row.top1, row.epoch), default=None)
+    last: Scores | None = next(reversed(tested(history)), None)
+    best: BestScores | Epoch | None = best_epoch(history)
     if state.status == "complete" and summary:
         last, best = summary.last or last, summary.best_on_test or best
     seconds = summary.train_seconds if state.status == "complete" and summary else None
@@ -125,7 +128,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         table=table_of(config),
         method=method_of(config),
         msda=augmentation_of(config),
-        width=config.network.width if config.network.kind == "preact_resnet" else None,
+        width=config.network.width if KINDS[config.network.kind].widths_share_a_table else None,
         members=config.network.members,
         epochs=config.schedule.epochs,
         full_epochs=full_epochs,

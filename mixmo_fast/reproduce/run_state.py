@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.report.run_files import read_progress
-from mixmo_fast.report.saved import Epoch
-from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun
-from mixmo_fast.training.lock import lock_owner
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.history import read_progress
+from mixmo_fast.runfolder.lock import lock_owner
+from mixmo_fast.runfolder.names import FAILED, SUMMARY, has_begun
+from mixmo_fast.runfolder.records import Epoch
 
 Status = Literal["complete", "running", "stopped", "waiting", "failed"]
-_STARTED = ("config.yaml", "metrics.jsonl", "checkpoints", LOG)
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,19 @@ def read_state(folder: Path, planned: PlannedRun) -> RunState:
     owner = lock_owner(folder)
     try:
         summary, history = read_progress(folder)
-    except MixmoError as error:
-        return RunState(planned.name, planned.seed, "failed", 0, planned.epochs, owner=owner, error=str(error))
+    except MixmoError as damage:
+        return RunState(planned.name, planned.seed, "failed", 0, planned.epochs, owner=owner, error=str(damage))
     error = _first_line(folder / FAILED)
     # A run whose number of epochs was raised has the summary of the shorter one until it ends again; one that was
     # refused after it had ended, because other settings were asked for, has failed nevertheless.
     has_ended = summary is not None and (summary.epochs or 0) >= planned.epochs
-    if has_ended and (error is None or _is_newer(folder / "summary.json", folder / FAILED)):
+    if has_ended and (error is None or _is_newer(folder / SUMMARY, folder / FAILED)):
         return _state(planned, "complete", history)
     if owner is not None:
         return _state(planned, "running", history, owner=owner)
     if error is not None:
         return _state(planned, "failed", history, error=error)
-    has_begun = any((folder / name).exists() for name in _STARTED)
-    return _state(planned, "stopped" if has_begun else "waiting", history)
+    return _state(planned, "stopped" if has_begun(folder) else "waiting", history)
 
 
 def sum_of_seconds_left(states: Sequence[RunState], work: Mapping[tuple[str, int], float]) -> tuple[float, int]:
@@ -135,7 +134,7 @@ def sum_of_seconds_left(states: Sequence[RunState], work: Mapping[tuple[str, int
 def _state(
     planned: PlannedRun, status: Status, history: Sequence[Epoch], owner: str | None = None, error: str | None = None
 ) -> RunState:
-    tested = [row.top1 for row in history if row.top1 is not None]
+    top1 = [row.top1 for row in history if row.top1 is not None]
     speeds = [row.rows_per_second for row in history if row.rows_per_second is not None]
     trained = [row.train_seconds for row in history if row.train_seconds is not None]
     pace = None
@@ -149,8 +148,8 @@ def _state(
         epoch=history[-1].epoch if history else 0,
         epochs=planned.epochs,
         loss=history[-1].train_loss if history else None,
-        last_top1=tested[-1] if tested else None,
-        best_top1=max(tested, default=None),
+        last_top1=top1[-1] if top1 else None,
+        best_top1=max(top1, default=None),
         rows_per_second=statistics.median(speeds) if speeds else None,
         train_seconds=sum(trained),
         seconds_per_epoch=pace,

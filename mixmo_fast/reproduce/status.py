@@ -1,7 +1,6 @@
 """`mixmo-fast status`: how far all runs are, from any shell that sees their folders."""
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -13,23 +12,13 @@ from mixmo_fast.reproduce.tables import error_lines, states_table, totals_line
 from mixmo_fast.reproduce.watch import SECONDS_BETWEEN_LOOKS, States, screen
 
 
-@dataclass(frozen=True)
-class StatusOptions:
-    """What `mixmo-fast status` was asked for.
+def show_status(runs: Path, console: Console, watch: bool = False) -> tuple[RunState, ...]:
+    """Prints the table of all runs, what failed, and the totals.
 
-    Attributes:
+    Args:
         runs: A reproduction, a run folder, or a folder of them at any depth.
+        console: Where; watching needs a terminal, and without one the table is printed once.
         watch: Whether to show it anew every couple of seconds until all runs have ended, or Ctrl-C is pressed.
-    """
-
-    runs: Path
-    watch: bool = False
-
-
-def show_status(options: StatusOptions, console: Console) -> tuple[RunState, ...]:
-    """Prints the table of all runs, what failed, and the totals; watches them where that is asked for.
-
-    Watching needs a terminal; without one the table is printed once.
 
     Returns:
         The states that were shown last.
@@ -37,9 +26,9 @@ def show_status(options: StatusOptions, console: Console) -> tuple[RunState, ...
     Raises:
         MixmoError: When there are no runs, or a plan or a configuration cannot be read.
     """
-    states = States([(run.folder, run.planned) for run in find_runs([options.runs])])
+    states = States([(run.folder, run.planned) for run in find_runs([runs])])
     found = states.read()
-    if options.watch and console.is_terminal:
+    if watch and console.is_terminal:
         with Live(console=console, auto_refresh=False, transient=True) as live:
             try:
                 while True:

@@ -83,12 +83,11 @@ def fashion_config(name: str) -> Config:
     """
     config = paper_config(name.replace("fashion_mnist", "cifar10", 1))
     info = dataset_info("fashion_mnist")
-    batch = config.batch
     tree = config.model_dump() | {
         "data": {"dataset": info.name},
         "schedule": {
             "epochs": 20,
-            "warmup_steps": info.train_images * batch.repetitions // batch.rows,  # one epoch, as on CIFAR
+            "warmup_steps": config.steps_per_epoch(info.train_images),  # one epoch, as on CIFAR
             "milestones": dict.fromkeys((8, 14, 16), 0.1),
         },
     }

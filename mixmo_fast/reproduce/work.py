@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from mixmo_fast.config.schema import NetworkConfig
 from mixmo_fast.networks.flop import FLOP_PER_MAC, PASSES_PER_STEP
+from mixmo_fast.networks.kinds import KINDS
 
 _IMAGE_CHANNELS = 3
 
@@ -32,27 +33,6 @@ class NetworkSize:
         return self.macs * FLOP_PER_MAC * PASSES_PER_STEP
 
 
-@dataclass(frozen=True)
-class _Family:
-    """The stem and the groups of blocks; every block has two 3x3 convolutions.
-
-    Attributes:
-        stem: Channels behind each encoder.
-        stem_stride: 1 or 2.
-        groups: Channels of each group; each but the first halves the map.
-        blocks: In each group.
-        last_norm: Whether a batch-norm follows the last block.
-        stride_first: Whether a block's first convolution has the stride, instead of the second.
-    """
-
-    stem: int
-    stem_stride: int
-    groups: tuple[int, ...]
-    blocks: int
-    last_norm: bool
-    stride_first: bool
-
-
 @lru_cache
 def network_size(network: NetworkConfig, classes: int, height: int, width: int) -> NetworkSize:
     """The size of a configured network (WideResNet: arXiv 1605.07146, PreActResNet: 1603.05027, as in 2103.06132).
@@ -63,13 +43,14 @@ def network_size(network: NetworkConfig, classes: int, height: int, width: int) 
         height: H.
         width: W.
     """
-    family = _family(network)
-    pixels = (height // family.stem_stride) * (width // family.stem_stride)
-    encoder = 9 * _IMAGE_CHANNELS * family.stem
+    kind = KINDS[network.kind]
+    pixels = (height // kind.stem_stride) * (width // kind.stem_stride)
+    encoder = 9 * _IMAGE_CHANNELS * kind.stem_width
     parameters, macs = network.members * encoder, network.members * encoder * pixels
-    channels = family.stem
-    for number, wider in enumerate(family.groups):
-        for block in range(family.blocks):
+    channels = kind.stem_width
+    for number, factor in enumerate(kind.groups):
+        wider = factor * network.width
+        for block in range(kind.blocks(network.depth)):
             before = pixels
             halves = block == 0 and number > 0
             pixels = pixels // 4 if halves else pixels
@@ -77,16 +58,8 @@ def network_size(network: NetworkConfig, classes: int, height: int, width: int) 
             if halves or channels != wider:
                 shortcut = channels * wider
             parameters += first + second + shortcut + 2 * channels + 2 * wider
-            macs += first * (pixels if family.stride_first else before) + (second + shortcut) * pixels
+            macs += first * (pixels if kind.stride_first else before) + (second + shortcut) * pixels
             channels = wider
     heads = network.members * classes
-    parameters += heads * (channels + 1) + (2 * channels if family.last_norm else 0)
+    parameters += heads * (channels + 1) + (2 * channels if kind.last_norm else 0)
     return NetworkSize(parameters, macs + heads * channels)
-
-
-def _family(network: NetworkConfig) -> _Family:
-    if network.kind == "wide_resnet":
-        groups = tuple(channels * network.width for channels in (16, 32, 64))
-        return _Family(16, 1, groups, (network.depth - 4) // 6, last_norm=True, stride_first=False)
-    groups = tuple(channels * network.width for channels in (64, 128, 256, 512))
-    return _Family(64, 2, groups, 2, last_norm=False, stride_first=True)

@@ -15,8 +15,8 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.holdout import held_out_images
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
-from mixmo_fast.networks import preact_resnet, wide_resnet
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.networks.work import forward_macs
 from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.options import StepOptions, choose_options
@@ -95,18 +95,20 @@ def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> 
     return open_dataset(data_dir, name)
 
 
-def make_network(config: Config, classes: int) -> MultiMemberNetwork:
+def make_network(config: Config, classes: int) -> MixMo:
     """The configured network with freshly drawn weights, which depend on the configuration's seed alone."""
     settings = config.network
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
         torch.manual_seed(config.seed)
-        if settings.kind == "wide_resnet":
-            return wide_resnet.wide_resnet(settings.depth, settings.width, settings.members, classes)
-        return preact_resnet.preact_resnet18(settings.width, settings.members, classes)
+        return KINDS[settings.kind].build(settings.depth, settings.width, settings.members, classes)
 
 
 def make_step_options(
-    config: Config, dataset: Dataset | DatasetInfo, device: torch.device, ranks: Ranks = ALONE
+    config: Config,
+    network: MixMo,
+    dataset: Dataset | DatasetInfo,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> StepOptions:
     """How the configured run takes its steps on a device.
 
@@ -114,15 +116,9 @@ def make_step_options(
         DeviceError: For what the device does not have.
         ConfigError: For settings that exclude each other.
     """
-    with torch.device("meta"):
-        macs = forward_macs(make_network(config, dataset.classes), dataset.height, dataset.width)
+    macs = forward_macs(network, dataset.height, dataset.width)
     rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
     return choose_options(config.step, device, macs * rows, ranks.count)
-
-
-def held_out_count(config: Config, dataset: Dataset | DatasetInfo) -> int:
-    """How many training images the run keeps out of training."""
-    return int(dataset.train_images * config.data.holdout)
 
 
 def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:
@@ -135,8 +131,8 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
     if batch.rows % ranks.count:
         raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
-    stem = wide_resnet if config.network.kind == "wide_resnet" else preact_resnet
-    held_out = held_out_count(config, dataset)
+    kind = KINDS[config.network.kind]
+    held_out = config.held_out(dataset.train_images)
     images = dataset.train_images - held_out
     if images * batch.repetitions < batch.rows:
         raise ConfigError(
@@ -149,8 +145,8 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
         repetitions=batch.repetitions,
         members=config.network.members,
         image_size=size,
-        map_size=(size[0] // stem.STEM_STRIDE, size[1] // stem.STEM_STRIDE),
-        map_channels=stem.STEM_WIDTH,
+        map_size=(size[0] // kind.stem_stride, size[1] // kind.stem_stride),
+        map_channels=kind.stem_width,
         crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
         flip=dataset.flip if data.flip is None else data.flip,
         epochs=config.schedule.epochs,
@@ -170,15 +166,23 @@ def make_training_batches(
     pipeline: PipelineOptions,
     device: torch.device,
     precision: Precision,
-    ranks: Ranks = ALONE,
+    recipe: Recipe | None = None,
 ) -> TrainingBatches:
-    """The training pipeline of that name; with several ranks, of this one's rows.
+    """The training pipeline of that name.
+
+    Args:
+        config: The run's.
+        dataset: Where images and labels come from.
+        pipeline: How they are loaded.
+        device: Where batches go.
+        precision: Of the network.
+        recipe: What the plans are drawn from; None: all rows of what the configuration says.
 
     Raises:
         ConfigError: For a data set too small for one step.
         DataError: For a damaged data set, or a pipeline whose library is not installed.
     """
-    recipe, dtype = make_recipe(config, dataset, ranks), precision.image_dtype
+    recipe, dtype = recipe or make_recipe(config, dataset), precision.image_dtype
     if pipeline.name == "ffcv":
         from pipelines.ffcv_loader import FfcvTraining
 
@@ -212,7 +216,7 @@ def make_held_out_batches(
     Raises:
         ConfigError: When there are none.
     """
-    count = held_out_count(config, dataset)
+    count = config.held_out(dataset.train_images)
     if not count:
         raise ConfigError(
             "no training image was held out of this run's training; train one with --set data.holdout=0.1 for that"

@@ -110,9 +110,10 @@ def explain_config(
     config = load_config(path, overrides, notify)
     info = dataset_info(config.data.dataset)
     facts = data_facts(info)
-    if facts.steps(config) < 1:
+    images = facts.train_images - config.held_out(facts.train_images)
+    if config.steps_per_epoch(facts.train_images) < 1:
         raise ConfigError(
-            f"{path}: batch.rows: {config.batch.rows} rows are more than {facts.trained_images(config)} training "
+            f"{path}: batch.rows: {config.batch.rows} rows are more than {images} training "
             f"images of {info.name} x {config.batch.repetitions} repetitions; lower batch.rows"
         )
     return explain(config, facts)

@@ -3,7 +3,7 @@
 Shapes: S test images, M members, K classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -12,63 +12,18 @@ import numpy as np
 from torch import Tensor
 
 from mixmo_fast.errors import ConfigError, MixmoError
-from mixmo_fast.evaluation.diagnostics import Bin, bins_as_dicts, confusion, reliability
+from mixmo_fast.evaluation.diagnostics import confusion, reliability
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
-from mixmo_fast.evaluation.ood import OutOfDistribution, detect
+from mixmo_fast.evaluation.ood import detect
 from mixmo_fast.evaluation.robustness import Robustness, evaluate_robustness, mean_corruption_error, read_robustness
-from mixmo_fast.evaluation.selective import Selective, select
+from mixmo_fast.evaluation.selective import select
 from mixmo_fast.evaluation.temperature import TemperatureScaling, fit_temperature, scale_two_fold, scale_with
 from mixmo_fast.run.shifted import Corrupted, corrupted_images, other_images
 from mixmo_fast.run.trained import Trained, open_trained
+from mixmo_fast.runfolder.evaluated import Bin, ForeignSet, Reliability, SavedEvaluation, Selective
 
 ENSEMBLES = ("logits", "probabilities")
 CALIBRATE_ON = ("test-halves", "train-holdout")
-
-
-@dataclass(frozen=True)
-class EvaluateOptions:
-    """What `mixmo-fast evaluate` was asked for.
-
-    Attributes:
-        target: A configuration file, or a run folder.
-        checkpoint: `best`, `last`, an epoch, or a checkpoint's path.
-        data: The data folder.
-        runs: Where the run folder of a configuration file is.
-        device: `auto`, `cuda` or `cpu`.
-        precision: As `step.precision`; None: as the network was trained.
-        ensemble: What of the members is averaged: `logits` or `probabilities`.
-        calibrate_on: What a temperature is fitted on: `test-halves`, each for the other, or `train-holdout`.
-        robustness: None for no such evaluation; else a source of `mixmo_fast.run.shifted.corrupted_images`.
-        mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
-        ood: Names of the data sets to tell from the network's own.
-
-    Raises:
-        ConfigError: For a word that is not allowed.
-    """
-
-    target: Path
-    checkpoint: str = "best"
-    data: Path = Path("data")
-    runs: Path = Path("runs")
-    device: str = "auto"
-    precision: str | None = None
-    ensemble: Ensemble = "logits"
-    calibrate_on: str = "test-halves"
-    robustness: str | None = None
-    mce_against: Path | None = None
-    ood: tuple[str, ...] = ()
-
-    def __post_init__(self):
-        for option, found, allowed in (
-            ("--ensemble", self.ensemble, ENSEMBLES),
-            ("--calibrate-on", self.calibrate_on, CALIBRATE_ON),
-            ("--precision", self.precision, (None, "auto", "fp32", "tf32", "bf16", "fp16")),
-        ):
-            if found not in allowed:
-                words = ", ".join(word for word in allowed if word)
-                raise ConfigError(f"{option}: found {found!r}, allowed are {words}")
-        if self.mce_against is not None and self.robustness is None:
-            raise ConfigError("--mce-against: has no meaning without --robustness")
 
 
 @dataclass(frozen=True)
@@ -101,87 +56,120 @@ class Evaluation:
     confusion: Tensor
     selective: Selective
     robustness: Robustness | None = None
-    ood: tuple[OutOfDistribution, ...] = ()
+    ood: tuple[ForeignSet, ...] = ()
 
-    def as_dict(self) -> dict:
-        """JSON-ready."""
-        return {
-            "dataset": self.trained.dataset.name,
-            "split": "test",
-            "images": len(self.labels),
-            "checkpoint": str(self.trained.checkpoint),
-            "epoch": self.trained.epoch,
-            "precision": self.trained.precision.name,
-            "ensemble": self.ensemble,
-            **self.scores.as_dict(),
-            "temperature_scaling": self.scaling.as_dict(),
-            "classes": list(self.trained.dataset.class_names),
-            "reliability": {"before": bins_as_dicts(self.before), "after": bins_as_dicts(self.after)},
-            "confusion": self.confusion.tolist(),
-            "selective": self.selective.as_dict(),
-            "robustness": self.robustness.as_dict() if self.robustness else None,
-            "ood": [found.as_dict() for found in self.ood],
-        }
+    def record(self) -> SavedEvaluation:
+        """What a file keeps of it."""
+        return SavedEvaluation(
+            dataset=self.trained.dataset.name,
+            split="test",
+            images=len(self.labels),
+            checkpoint=str(self.trained.checkpoint),
+            epoch=self.trained.epoch,
+            precision=self.trained.precision.name,
+            ensemble=self.ensemble,
+            **dict(self.scores),
+            temperature_scaling=self.scaling.record(),
+            classes=self.trained.dataset.class_names,
+            reliability=Reliability(before=self.before, after=self.after),
+            confusion=tuple(tuple(row) for row in self.confusion.tolist()),
+            selective=self.selective,
+            robustness=self.robustness,
+            ood=self.ood,
+        )
 
 
 def evaluate_run(
-    options: EvaluateOptions,
+    target: Path,
     notify: Callable[[str], None],
     progress: Callable[[str, int, int], None] = lambda *_: None,
+    *,
+    checkpoint: str = "best",
+    data: Path = Path("data"),
+    runs: Path = Path("runs"),
+    device: str = "auto",
+    precision: str | None = None,
+    ensemble: Ensemble = "logits",
+    calibrate_on: str = "test-halves",
+    robustness: str | None = None,
+    mce_against: Path | None = None,
+    ood: Iterable[str] = (),
 ) -> Evaluation:
     """Evaluates a checkpoint on the test split of the data set that it was trained on, and on what else is asked for.
 
     Args:
-        options: What is asked for.
+        target: A configuration file, or a run folder.
         notify: Told of a conversion or translation on the way.
         progress: Told (work, done, total) where it takes long.
+        checkpoint: `best`, `last`, an epoch, or a checkpoint's path.
+        data: The data folder.
+        runs: Where the run folder of a configuration file is.
+        device: `auto`, `cuda` or `cpu`.
+        precision: As `step.precision`; None: as the network was trained.
+        ensemble: What of the members is averaged: `logits` or `probabilities`.
+        calibrate_on: What a temperature is fitted on: `test-halves`, each for the other, or `train-holdout`.
+        robustness: None for no such evaluation; else a source of `mixmo_fast.run.shifted.corrupted_images`.
+        mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
+        ood: Names of the data sets to tell from the network's own.
 
     Raises:
+        ConfigError: For a word that is not allowed.
         MixmoError: When configuration, checkpoint or data are missing or do not fit together.
     """
-    where = (options.checkpoint, options.data, options.runs, options.device, notify, options.precision)
-    trained = open_trained(options.target, *where)
+    for option, found, allowed in (
+        ("--ensemble", ensemble, ENSEMBLES),
+        ("--calibrate-on", calibrate_on, CALIBRATE_ON),
+        ("--precision", precision, (None, "auto", "fp32", "tf32", "bf16", "fp16")),
+    ):
+        if found not in allowed:
+            words = ", ".join(word for word in allowed if word)
+            raise ConfigError(f"{option}: found {found!r}, allowed are {words}")
+    if mce_against is not None and robustness is None:
+        raise ConfigError("--mce-against: has no meaning without --robustness")
+    trained = open_trained(target, checkpoint, data, runs, device, notify, precision)
     # Everything that may be missing is looked for before anything long is computed.
-    against = read_robustness(options.mce_against, trained.dataset.name) if options.mce_against else None
-    corrupted = corrupted_images(trained, options.robustness, options.data) if options.robustness else None
-    others = {name: other_images(trained, name, options.data, notify) for name in options.ood}
+    against = read_robustness(mce_against, trained.dataset.name) if mce_against else None
+    corrupted = corrupted_images(trained, robustness, data) if robustness else None
+    others = {name: other_images(trained, name, data, notify) for name in ood}
 
     logits, labels = trained.predict(trained.test_batches())
-    scaling = _scaling(trained, options, logits, labels)
-    averaged = ensemble_logits(logits, options.ensemble)
+    scaling = _scaling(trained, calibrate_on, ensemble, logits, labels)
+    averaged = ensemble_logits(logits, ensemble)
     evaluation = Evaluation(
         trained=trained,
-        ensemble=options.ensemble,
+        ensemble=ensemble,
         logits=logits,
         labels=labels,
-        scores=evaluate_logits(logits, labels, options.ensemble),
+        scores=evaluate_logits(logits, labels, ensemble),
         scaling=scaling,
         before=reliability(averaged, labels),
         after=reliability(scaling.logits, labels),
         confusion=confusion(averaged, labels),
         selective=select(averaged, labels),
     )
-    ood = [detect(name, logits, trained.predict(batches)[0], options.ensemble) for name, batches in others.items()]
-    evaluation = replace(evaluation, logits=logits.cpu(), labels=labels.cpu(), ood=tuple(ood))
+    foreign = [detect(name, logits, trained.predict(batches)[0], ensemble) for name, batches in others.items()]
+    evaluation = replace(evaluation, logits=logits.cpu(), labels=labels.cpu(), ood=tuple(foreign))
     if corrupted:
-        found = _robustness(trained, options, corrupted, progress)
+        measured = _robustness(trained, ensemble, corrupted, progress)
         if against:
-            mce = mean_corruption_error(found, against)
-            found = replace(found, mce=mce, mce_against=str(options.mce_against))
-        evaluation = replace(evaluation, robustness=found)
+            mce = mean_corruption_error(measured, against)
+            measured = measured.model_copy(update={"mce": mce, "mce_against": str(mce_against)})
+        evaluation = replace(evaluation, robustness=measured)
     return evaluation
 
 
-def _scaling(trained: Trained, options: EvaluateOptions, logits: Tensor, labels: Tensor) -> TemperatureScaling:
-    if options.calibrate_on == "test-halves":
-        return scale_two_fold(logits, labels, options.ensemble)
+def _scaling(
+    trained: Trained, calibrate_on: str, ensemble: Ensemble, logits: Tensor, labels: Tensor
+) -> TemperatureScaling:
+    if calibrate_on == "test-halves":
+        return scale_two_fold(logits, labels, ensemble)
     held_out, held_out_labels = trained.predict(trained.held_out_batches())
-    temperature = fit_temperature(ensemble_logits(held_out, options.ensemble), held_out_labels)
-    return scale_with(temperature, logits, labels, options.ensemble, "train-holdout")
+    temperature = fit_temperature(ensemble_logits(held_out, ensemble), held_out_labels)
+    return scale_with(temperature, logits, labels, ensemble, "train-holdout")
 
 
 def _robustness(
-    trained: Trained, options: EvaluateOptions, corrupted: Corrupted, progress: Callable[[str, int, int], None]
+    trained: Trained, ensemble: Ensemble, corrupted: Corrupted, progress: Callable[[str, int, int], None]
 ) -> Robustness:
     done = count(1)
     work = f"test images under the corruptions of {corrupted.source}"
@@ -190,7 +178,7 @@ def _robustness(
         corrupted.sets,
         corrupted.source,
         corrupted.benchmark,
-        options.ensemble,
+        ensemble,
         lambda *_: progress(work, next(done), corrupted.count),
     )
 

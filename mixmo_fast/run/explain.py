@@ -1,9 +1,8 @@
 """A configuration in plain words: what a run computes, with its own numbers put into the formulas.
 
 It is written for a person who has a file and wonders what an epoch is, what a member sees, or why the weight decay is
-what it is. Only what is configured is told, and all of it is computed here from the configuration; tests hold every
-number against the code that trains. AugMix is in `explain_augmix.py`, mixing in `explain_mixing.py`, loss to evaluation
-in `explain_training.py`.
+what it is. Only what is configured is told, and its numbers come from the functions and tables that training uses.
+AugMix is in `explain_augmix.py`, mixing in `explain_mixing.py`, loss to evaluation in `explain_training.py`.
 
 Symbols in the text: N images, B rows a step, b repetitions, M members, E epochs, e the epoch from 1, K classes.
 """
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mixmo_fast.config.schema import Config
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.run.explain_augmix import describe_augmix
 from mixmo_fast.run.explain_mixing import describe_feature_mixing, describe_input_mixing
 from mixmo_fast.run.explain_training import (
@@ -20,9 +20,6 @@ from mixmo_fast.run.explain_training import (
     describe_loss,
     describe_optimizer,
 )
-
-_STEM_STRIDE = {"wide_resnet": 1, "preact_resnet": 2}
-_STEM_CHANNELS = {"wide_resnet": 16, "preact_resnet": 64}
 
 
 @dataclass(frozen=True)
@@ -53,14 +50,6 @@ class DataFacts:
     crop_padding: int
     flip: bool
 
-    def trained_images(self, config: Config) -> int:
-        """N: the training images that are not held out."""
-        return self.train_images - int(self.train_images * config.data.holdout)
-
-    def steps(self, config: Config) -> int:
-        """Steps of an epoch, floor(N * b / B)."""
-        return self.trained_images(config) * config.batch.repetitions // config.batch.rows
-
 
 @dataclass(frozen=True)
 class Passage:
@@ -85,10 +74,12 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
     Raises:
         ValueError: The training images do not fill one step.
     """
-    images, steps = facts.trained_images(config), facts.steps(config)
+    steps = config.steps_per_epoch(facts.train_images)
+    images = facts.train_images - config.held_out(facts.train_images)
     if steps < 1:
         raise ValueError(f"{images} images do not fill one step of {config.batch.rows} rows")
-    channels, stride = _STEM_CHANNELS[config.network.kind], _STEM_STRIDE[config.network.kind]
+    kind = KINDS[config.network.kind]
+    channels, stride = kind.stem_width, kind.stem_stride
     image_size = (facts.height, facts.width)
     map_size = (facts.height // stride, facts.width // stride)
     found = [("The run", _run(config, facts, channels)), ("An epoch and a step", _epoch_and_step(config, facts))]
@@ -113,8 +104,8 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
 def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
     network, members = config.network, config.network.members
     yield f"{facts.title}: images of {facts.height}x{facts.width} pixels in {facts.classes} classes."
-    images = facts.trained_images(config)
-    held_out = facts.train_images - images
+    held_out = config.held_out(facts.train_images)
+    images = facts.train_images - held_out
     if held_out:
         yield (
             f"{held_out:,} of its {facts.train_images:,} training images are held out (data.holdout "
@@ -122,8 +113,8 @@ def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
         )
     else:
         yield f"N = {images:,} images are trained on."
-    body = "WideResNet" if network.kind == "wide_resnet" else "PreActResNet"
-    yield f"The network is a {body} of depth {network.depth} and width {network.width}."
+    family = KINDS[network.kind].family
+    yield f"The network is a {family} of depth {network.depth} and width {network.width}."
     if members > 1:
         yield (
             f"M = {members} members live in it. Each has an encoder of its own (a 3x3 convolution from 3 to {channels} "
@@ -137,7 +128,8 @@ def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
 
 def _epoch_and_step(config: Config, facts: DataFacts) -> Iterator[str]:
     rows, b, members = config.batch.rows, config.batch.repetitions, config.network.members
-    images, steps, epochs = facts.trained_images(config), facts.steps(config), config.schedule.epochs
+    images = facts.train_images - config.held_out(facts.train_images)
+    steps, epochs = config.steps_per_epoch(facts.train_images), config.schedule.epochs
     if b == 1:
         yield (
             f"An epoch is a new random order of the N = {images:,} images, cut into steps of B = {rows:,} rows, an "

@@ -1,19 +1,15 @@
 """AugMix in plain words (arXiv 1912.02781), with the numbers that an image's size makes of it.
 
-Part of `explain.py`, which says more about the text. The constants are those of `mixmo_fast.mixing.augmix` and
-`pipelines.assembly.augmix_pillow`, which import more than words may; tests hold the text to what is done there.
+Part of `explain.py`, which says more about the text.
 
 Symbols in the text: m the share of the chains, w_1 to w_3 their weights, H W pixels.
 """
 
+import math
 from collections.abc import Iterator
 
 from mixmo_fast.config.schema import Config
-
-_OPERATIONS = (
-    *("identity", "equalize", "posterize", "rotate", "solarize"),
-    *("shear x", "shear y", "translate x", "translate y", "invert"),
-)
+from mixmo_fast.mixing import augmix
 
 
 def describe_augmix(config: Config, size: tuple[int, int]) -> Iterator[str]:
@@ -28,16 +24,18 @@ def describe_augmix(config: Config, size: tuple[int, int]) -> Iterator[str]:
         "of normalised images, so nothing is rounded to grey levels. m is from Beta(1, 1), uniform on 0..1, and the "
         "three weights are from Dirichlet(1, 1, 1), uniform among all that sum to 1."
     )
+    operations = [operation.name.lower().replace("_", " ") for operation in augmix.Operation]
     yield (
         "A chain is the image after one, two, three or four operations in turn, each number with probability 1/4, and "
-        f"each operation drawn uniformly from {len(_OPERATIONS)}: {', '.join(_OPERATIONS)}."
+        f"each operation drawn uniformly from {len(operations)}: {', '.join(operations)}."
     )
-    down, across = (round(0.045 * side, 3) for side in size)
+    down, across = (round(augmix.TRANSLATE_SHARE * side, 3) for side in size)
     pixels = f"{across:g} pixels" if across == down else f"{across:g} pixels across or {down:g} down"
     yield (
-        f"Their strengths are constants: rotate by 3 degrees, shear by 0.03, translate by {pixels}, each way with "
-        "probability 1/2 (the nearest pixel, black where nothing comes from the image), posterize to 4 bits, and "
-        "solarize from a grey level of 26 on."
+        f"Their strengths are constants: rotate by {augmix.ROTATE_DEGREES:g} degrees, shear by {augmix.SHEAR:g}, "
+        f"translate by {pixels}, each way with probability 1/2 (the nearest pixel, black where nothing comes from the "
+        f"image), posterize to {augmix.POSTERIZE_BITS} bits, and solarize from a grey level of "
+        f"{math.ceil(augmix.SOLARIZE_FROM)} on."
     )
     has_partners = config.msda is not None and config.msda.prob > 0
     if config.network.members == 1:

@@ -7,14 +7,15 @@ Symbols in the text: M members, m one of them, lam an input ratio, kappa a featu
 the encoders, e the epoch from 1, E epochs.
 """
 
-import math
 from collections.abc import Iterator
+from statistics import fmean
+
+import numpy as np
 
 from mixmo_fast.config.schema import Config, MixingConfig
-
-_IMAGE_CHANNELS = 3
-_BOXES = ("patch", "cutmix")
-_BY_CHANNEL = ("channel", "stackchannel")
+from mixmo_fast.mixing.methods import MASKS
+from mixmo_fast.mixing.plan import IMAGE_CHANNELS
+from mixmo_fast.mixing.ratios import box_area, draw_boxes, patch_probability
 
 
 def describe_input_mixing(
@@ -29,6 +30,7 @@ def describe_input_mixing(
         map_size: (h, w) behind the encoders, pixels.
     """
     msda, members = config.msda, config.network.members
+    assert msda is not None
     if msda.prob == 0:
         yield "msda.prob is 0: no image is ever mixed with another one."
         return
@@ -41,7 +43,7 @@ def describe_input_mixing(
     uniform = ", which is uniform on 0..1" if msda.beta == 1 else ""
     lam = f"a ratio lam from Beta({msda.beta:g}, {msda.beta:g}){uniform}" if msda.beta else "the ratio lam = 1/2"
     yield f"Pixels become mask * image + (1 - mask) * partner, for {lam}."
-    yield mask_in_words(msda.method, "lam", image_size, _IMAGE_CHANNELS)
+    yield mask_in_words(msda.method, "lam", image_size, IMAGE_CHANNELS)
     if members == 1:
         yield "The label is shared: mean(mask) for the image's class, 1 - mean(mask) for the partner's."
         return
@@ -60,7 +62,7 @@ def describe_input_mixing(
 
 
 def _is_by_channel(config: Config) -> bool:
-    return config.mixing is not None and any(method in _BY_CHANNEL for method in config.mixing.used)
+    return config.mixing is not None and any(MASKS[method].place == "channels" for method in config.mixing.used)
 
 
 def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels: int) -> Iterator[str]:
@@ -72,6 +74,7 @@ def describe_feature_mixing(config: Config, map_size: tuple[int, int], channels:
         channels: Behind the encoders.
     """
     mixing, members = config.mixing, config.network.members
+    assert mixing is not None
     height, width = map_size
     yield (
         f"The encoders' maps of {height}x{width} pixels become one: z = M * (sum over m of mask_m * "
@@ -135,25 +138,16 @@ def _method_of_a_step(mixing: MixingConfig, epochs: int) -> Iterator[str]:
         middle = start + (epochs - start) // 2
         yield (
             f"{where}; p = {mixing.prob:g} up to epoch {start:,}, then it falls linearly, {formula}: "
-            f"{probability_at(mixing, middle, epochs):.4g} in epoch {middle:,}, 0 in epoch {epochs:,}."
+            f"{patch_probability(mixing.prob, mixing.decay_from, middle, epochs):.4g} in epoch {middle:,}, 0 in epoch "
+            f"{epochs:,}."
         )
     yield f"Over the whole run that is a share of {share:.4g} of all steps."
 
 
 def _decay(mixing: MixingConfig, epochs: int) -> tuple[int, float]:
     """The last epoch with the full probability (0: none), and the mean of the probability over the epochs."""
-    start = min(epochs - 1, math.floor(mixing.decay_from * epochs * (1 + 1e-12)))
-    falling = epochs - start
-    # The sum of (1 - e/E) over the falling epochs e = start + 1 .. E.
-    remaining = falling * (falling - 1) / 2 / epochs
-    return start, mixing.prob * (start + remaining / (1 - mixing.decay_from)) / epochs
-
-
-def probability_at(mixing: MixingConfig, epoch: int, epochs: int) -> float:
-    """The probability that a step of an epoch, counted from 1, uses `mixing.method`."""
-    if epoch / epochs < mixing.decay_from or mixing.decay_from >= 1:
-        return mixing.prob
-    return mixing.prob * max(0.0, (1 - epoch / epochs) / (1 - mixing.decay_from))
+    every = [patch_probability(mixing.prob, mixing.decay_from, epoch, epochs) for epoch in range(1, epochs + 1)]
+    return sum(prob >= mixing.prob * (1 - 1e-9) for prob in every), fmean(every)  # but for rounding
 
 
 def mask_in_words(method: str, ratio: str, size: tuple[int, int], channels: int) -> str:
@@ -166,46 +160,12 @@ def mask_in_words(method: str, ratio: str, size: tuple[int, int], channels: int)
         channels: Of what is masked.
     """
     height, width = size
-    if method in _BOXES:
-        tall, wide = (int(length * math.sqrt(0.5)) // 2 * 2 for length in size)
-        return (
-            f"The mask is 1 inside a box, 0 outside. Its sides come from bh = int({height} * sqrt({ratio})) and "
-            f"bw = int({width} * sqrt({ratio})), its centre (cy, cx) is uniform on the {height}x{width} pixels, and it "
-            f"covers rows max(0, cy - bh//2) up to, not including, min({height}, cy + bh//2), columns likewise. So an "
-            "odd side loses a pixel and a box at the border is clipped, which is why the mean of the mask is what "
-            f"counts afterwards. For {ratio} = 0.5 it has {tall}x{wide} pixels, an area of "
-            f"{tall * wide / (height * width):.4g}, or less at the border."
-        )
-    if method == "mixup":
-        return f"The mask is {ratio} everywhere."
-    if method == "cow":
-        return (
-            "The mask is 1 where blurred Gaussian noise is below a level, 0 elsewhere: blobs (CowMask). The blur's "
-            "sigma is log-uniform on 4..16 pixels, and the share inside is uniform on 0.2..0.8, whatever the ratio."
-        )
-    if method == "noise":
-        return f"The mask is noise, uniform on 0..1, shifted so that its mean is {ratio}, and cut off at 0 and 1."
-    if method.startswith("patchup"):
-        outside = "0" if method == "patchuphard" else ratio
-        return (
-            f"The mask is 1 in blocks of 7x7 pixels around random pixels, {outside} elsewhere; {ratio} sets how many "
-            "blocks there are."
-        )
-    coin = "by a fair coin"
-    if method == "stackhorizontal":
-        return (
-            f"The mask is 1 in the first int({height} * {ratio}) rows, or, {coin}, in the rows from "
-            f"int({height} * (1 - {ratio})) on, 0 elsewhere."
-        )
-    if method == "stackvertical":
-        return (
-            f"The mask is 1 in the first int({width} * {ratio}) columns, or, {coin}, in the columns from "
-            f"int({width} * (1 - {ratio})) on, 0 elsewhere."
-        )
-    if method == "stackchannel":
-        return (
-            f"The mask is 1 in the first int({channels} * {ratio}) channels, or, {coin}, in the channels from "
-            f"int({channels} * (1 - {ratio})) on, 0 in the others."
-        )
-    assert method == "channel", method
-    return f"The mask is 1 or 0 for each of the {channels} channels, 1 with probability {ratio}."
+    words = MASKS[method].words.format(ratio=ratio, height=height, width=width, channels=channels)
+    if MASKS[method].place != "box":
+        return words
+    box = draw_boxes(np.array(0.5), np.array([0.5, 0.5]), height, width)
+    top, bottom, left, right = box.tolist()
+    return (
+        f"{words} For {ratio} = 0.5 it has {bottom - top}x{right - left} pixels, an area of "
+        f"{box_area(box, height, width):.4g}, or less at the border."
+    )

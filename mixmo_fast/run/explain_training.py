@@ -6,12 +6,13 @@ Symbols in the text: M members, m one of them, kappa a member's ratio, w_m the w
 run from 0, B rows a step.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+
+import numpy as np
 
 from mixmo_fast.config.schema import Config
-
-_PUBLISHED_ROWS = {"wide_resnet": 64, "preact_resnet": 100}
-"""Rows a step in the paper's runs, which a scaled rate is meant for unless told otherwise."""
+from mixmo_fast.mixing.ratios import member_weights
+from mixmo_fast.training.schedule import base_rate, learning_rate, rate_rows
 
 
 def describe_loss(config: Config) -> Iterator[str]:
@@ -36,17 +37,11 @@ def describe_loss(config: Config) -> Iterator[str]:
         "the larger it is, the more even they are."
     )
     others = 0.3 if members == 2 else 0.5 / (members - 1)
-    first, second, *_ = member_weights((1 - others * (members - 1), *(others,) * (members - 1)), root)
+    first, second, *_ = member_weights(np.array([1 - others * (members - 1)] + [others] * (members - 1)), root)
     if members == 2:
         yield f"For kappas of 0.7 and 0.3 they are {first:.4g} and {second:.4g}."
     else:
         yield f"For one kappa of 0.5, and {others:.4g} for each of the others, they are {first:.4g} and {second:.4g}."
-
-
-def member_weights(kappas: Sequence[float], root: float) -> tuple[float, ...]:
-    """M * kappa_m^(1/root) / sum_j kappa_j^(1/root) for the ratios of one row, of which one is positive."""
-    powers = [(kappa / max(kappas)) ** (1 / root) for kappa in kappas]  # relative, so that not all can underflow
-    return tuple(len(kappas) * power / sum(powers) for power in powers)
 
 
 def describe_optimizer(config: Config) -> Iterator[str]:
@@ -68,34 +63,6 @@ def describe_optimizer(config: Config) -> Iterator[str]:
     )
 
 
-def base_rate(config: Config) -> float:
-    """The learning rate after the warm-up and before any milestone."""
-    optimizer = config.optimizer
-    return optimizer.lr if optimizer.lr_scaling == "none" else optimizer.lr * config.batch.rows / _lr_rows(config)
-
-
-def _lr_rows(config: Config) -> int:
-    """Rows a step that a scaled rate is meant for."""
-    return config.optimizer.lr_rows or _PUBLISHED_ROWS[config.network.kind]
-
-
-def rate_at(config: Config, steps: int, epoch: int, step: int) -> float:
-    """The learning rate in force at a step.
-
-    Args:
-        config: Of the run.
-        steps: Of an epoch.
-        epoch: Counted from 1.
-        step: Counted from 0 within the epoch.
-    """
-    rate = base_rate(config)
-    for milestone, factor in config.schedule.milestones.items():
-        rate *= factor if epoch >= milestone else 1
-    warmup = config.schedule.warmup_steps
-    taken = (epoch - 1) * steps + step + 1
-    return rate * taken / warmup if taken < warmup else rate
-
-
 def describe_learning_rate(config: Config, steps: int) -> Iterator[str]:
     """The paragraphs on the learning rate, and a table of the steps at which it changes its course.
 
@@ -108,7 +75,7 @@ def describe_learning_rate(config: Config, steps: int) -> Iterator[str]:
     if optimizer.lr_scaling == "linear":
         yield (
             "The base rate is optimizer.lr in proportion to the rows of a step (optimizer.lr_scaling linear): "
-            f"{optimizer.lr:g} * {config.batch.rows:,} / {_lr_rows(config):,} = {base:g}."
+            f"{optimizer.lr:g} * {config.batch.rows:,} / {rate_rows(config):,} = {base:g}."
         )
     else:
         yield f"The base rate is {base:g}."
@@ -134,7 +101,7 @@ def describe_learning_rate(config: Config, steps: int) -> Iterator[str]:
     moments.setdefault((schedule.epochs, steps - 1), []).append("last step")
     yield f"  {'epoch':>9}  {'its step':>9}  rate"
     for (epoch, step), what in sorted(moments.items()):
-        yield f"  {epoch:>9,}  {step + 1:>9,}  {rate_at(config, steps, epoch, step):<12.6g}  {', '.join(what)}"
+        yield f"  {epoch:>9,}  {step + 1:>9,}  {learning_rate(config, steps, epoch, step):<12.6g}  {', '.join(what)}"
 
 
 def describe_evaluation(config: Config, test_images: int) -> Iterator[str]:

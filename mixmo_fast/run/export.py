@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import CheckpointError
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.run.trained import checkpoint_path, run_of
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, save_reference_checkpoint
@@ -38,7 +39,7 @@ def export_checkpoint(target: Path, which: str, runs: Path, out: Path, force: bo
     save_reference_checkpoint(checkpoint, config, out)
     lines = [f"wrote {out}: epoch {checkpoint.epoch} of {path} in mixmo-pytorch's form"]
     decay = config.optimizer.weight_decay
-    if config.network.kind == "wide_resnet" and decay:
+    if KINDS[config.network.kind].authors_decay_in_loss and decay:
         lines.append(
             f"the run's weight_decay of {decay:g} is the optimiser's no longer: there it is l2_reg: {decay / 2:g} of "
             "the loss"

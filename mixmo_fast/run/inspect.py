@@ -3,17 +3,19 @@
 Shapes: M members, F filters of an encoder, T thresholds.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from mixmo_fast.evaluation.members import MembersUsed, top1_by_members
+from mixmo_fast.evaluation.members import top1_by_members
 from mixmo_fast.networks.anatomy import DEFINITION, THRESHOLDS, LayerActivity, active_filters, encoder_l1, mean_share
 from mixmo_fast.run.trained import Trained, open_trained
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.runfolder import evaluated
+from mixmo_fast.runfolder.evaluated import FilterActivity, MembersUsed, SavedInspection
+from mixmo_fast.runfolder.history import read_history, tested
+from mixmo_fast.runfolder.records import Epoch
 
-_OF_AN_EPOCH = ("epoch", "top1", "member_top1", "diversity", "disagreement")
+_OF_AN_EPOCH = {"epoch", "top1", "member_top1", "diversity", "disagreement"}
 
 
 @dataclass(frozen=True)
@@ -25,30 +27,30 @@ class Inspection:
         encoder_l1: The L1 norm of each filter of each encoder, M x F.
         layers: The convolutions of the trunk, with their active filters at `THRESHOLDS`.
         used: Accuracy on the test split by the number of members used.
-        epochs: The evaluated epochs of the run, oldest first, as in `metrics.jsonl`; empty outside of a run folder.
+        epochs: The evaluated epochs of the run, oldest first; empty outside of a run folder.
     """
 
     trained: Trained
     encoder_l1: tuple[tuple[float, ...], ...]
     layers: tuple[LayerActivity, ...]
     used: tuple[MembersUsed, ...]
-    epochs: Sequence[Mapping[str, Any]]
+    epochs: tuple[Epoch, ...]
 
-    def as_dict(self) -> dict:
-        """JSON-ready."""
-        return {
-            "checkpoint": str(self.trained.checkpoint),
-            "epoch": self.trained.epoch,
-            "encoder_l1": [list(norms) for norms in self.encoder_l1],
-            "active_filters": {
-                "definition": DEFINITION,
-                "thresholds": list(THRESHOLDS),
-                "share": list(mean_share(self.layers)),
-                "layers": [asdict(layer) for layer in self.layers],
-            },
-            "top1_by_members": [asdict(used) for used in self.used],
-            "epochs": [{name: row.get(name) for name in _OF_AN_EPOCH} for row in self.epochs],
-        }
+    def record(self) -> SavedInspection:
+        """What a file keeps of it."""
+        return SavedInspection(
+            checkpoint=str(self.trained.checkpoint),
+            epoch=self.trained.epoch,
+            encoder_l1=self.encoder_l1,
+            active_filters=FilterActivity(
+                definition=DEFINITION,
+                thresholds=THRESHOLDS,
+                share=mean_share(self.layers),
+                layers=tuple(evaluated.LayerActivity(**asdict(layer)) for layer in self.layers),
+            ),
+            top1_by_members=self.used,
+            epochs=tuple(Epoch(**epoch.model_dump(include=_OF_AN_EPOCH)) for epoch in self.epochs),
+        )
 
 
 def inspect_run(
@@ -58,11 +60,11 @@ def inspect_run(
     trained = open_trained(target, which, data, runs, device_name, notify)
     network = trained.network
     logits, labels = trained.predict(trained.test_batches())
-    history = read_history(trained.run) if trained.run else []
+    history = read_history(trained.run) if trained.run else ()
     return Inspection(
         trained,
         tuple(map(tuple, encoder_l1(network).tolist())),
         active_filters(network),
         top1_by_members(logits, labels),
-        [row for row in history if "top1" in row],
+        tested(history),
     )

@@ -4,14 +4,16 @@ A run folder has one of each. A later evaluation of the same checkpoint keeps wh
 asked for itself (robustness, other data sets), so that those hours need not be spent again.
 """
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mixmo_fast.config.schema import Config
-from mixmo_fast.files import write_text
+from mixmo_fast.errors import MixmoError
 from mixmo_fast.run.configs import data_facts
 from mixmo_fast.run.explain import explain
+from mixmo_fast.runfolder.evaluated import SavedEvaluation
+from mixmo_fast.runfolder.names import EVALUATION, INSPECTION, has_ended
+from mixmo_fast.runfolder.record import read_record, write_record
 
 if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
     from mixmo_fast.run.evaluate import Evaluation
@@ -19,8 +21,6 @@ if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
     from pipelines.datasets.catalog import DatasetInfo
     from pipelines.datasets.store import Dataset
 
-EVALUATION = "evaluation.json"
-INSPECTION = "inspection.json"
 _WHOSE = ("checkpoint", "epoch", "ensemble", "precision", "dataset", "top1", "nll")
 
 
@@ -30,13 +30,15 @@ def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
     Raises:
         MixmoError: When something cannot be written.
     """
-    found = evaluation.as_dict()
-    earlier = _read(folder / EVALUATION)
-    if all(earlier.get(name) == found[name] for name in _WHOSE):
-        found["robustness"] = found["robustness"] or earlier.get("robustness")
-        asked = {entry["dataset"] for entry in found["ood"]}
-        found["ood"] += [entry for entry in earlier.get("ood", []) if entry["dataset"] not in asked]
-    write_text(folder / EVALUATION, json.dumps(found) + "\n")
+    found, earlier = evaluation.record(), _read(folder / EVALUATION)
+    if earlier and all(getattr(earlier, name) == getattr(found, name) for name in _WHOSE):
+        asked = {one.dataset for one in found.ood}
+        kept = {
+            "robustness": found.robustness or earlier.robustness,
+            "ood": (*found.ood, *(one for one in earlier.ood if one.dataset not in asked)),
+        }
+        found = found.model_copy(update=kept)
+    write_record(folder / EVALUATION, found)
     _refresh(folder, evaluation)
 
 
@@ -46,7 +48,7 @@ def record_inspection(inspection: "Inspection", folder: Path) -> None:
     Raises:
         MixmoError: When something cannot be written.
     """
-    write_text(folder / INSPECTION, json.dumps(inspection.as_dict()) + "\n")
+    write_record(folder / INSPECTION, inspection.record())
     _refresh(folder, inspection)
 
 
@@ -73,16 +75,15 @@ def _refresh(folder: Path, evaluated: "Evaluation | Inspection") -> None:
     """Draws what a folder has numbers for; only that of a run that has ended has a page."""
     from mixmo_fast.report.run_plots import write_plots
 
-    if (folder / "summary.json").is_file():
+    if has_ended(folder):
         draw_run(folder, evaluated.trained.config, evaluated.trained.dataset)
     else:
         write_plots(folder)
 
 
-def _read(path: Path) -> dict:
-    """What an earlier evaluation found; nothing where there is none that can be read."""
+def _read(path: Path) -> SavedEvaluation | None:
+    """What an earlier evaluation found; None where there is none that can be read."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return read_record(path, SavedEvaluation)
+    except MixmoError:
+        return None

@@ -4,16 +4,18 @@
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from mixmo_fast.batch import TrainingBatches
+from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.mixing.methods import MASKS
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.mixing.recipe import Recipe
@@ -25,13 +27,26 @@ _STEPS_A_BLOCK = 32
 _MOST_ROWS_SHOWN = 32
 
 
-@dataclass(frozen=True)
-class PreviewOptions:
-    """What `mixmo-fast preview` was asked for.
+def preview_run(
+    config_file: Path,
+    out: Path,
+    notify: Callable[[str], None],
+    *,
+    data: Path = Path("data"),
+    pipeline: str = "resident",
+    device: str = "cpu",
+    seed: int | None = None,
+    epoch: int = 1,
+    step: int | None = None,
+    rows_shown: int = 6,
+    overrides: Sequence[str] = (),
+) -> str:
+    """Draws some rows of one training step, and returns what was drawn, in a line.
 
-    Attributes:
-        config: The configuration file; its name names the run.
+    Args:
+        config_file: The configuration; the file's name names the run.
         out: The picture to write; its suffix names the format.
+        notify: Told of a conversion or translation on the way.
         data: Folder of data sets.
         pipeline: How pixels reach the device.
         device: `auto`, `cuda` or `cpu`.
@@ -40,88 +55,101 @@ class PreviewOptions:
         step: Counted from 0 within the epoch; None for the first one with patches.
         rows_shown: At most so many rows of the batch.
         overrides: `key=value` each.
-    """
-
-    config: Path
-    out: Path
-    data: Path
-    pipeline: str = "resident"
-    device: str = "cpu"
-    seed: int | None = None
-    epoch: int = 1
-    step: int | None = None
-    rows_shown: int = 6
-    overrides: Sequence[str] = ()
-
-
-def preview_run(options: PreviewOptions, notify: Callable[[str], None]) -> str:
-    """Draws some rows of one training step, and returns what was drawn, in a line.
 
     Raises:
         MixmoError: On anything a user can mend.
     """
-    seed = [] if options.seed is None else [f"seed={options.seed}"]
-    config = load_config(options.config, [*options.overrides, *seed], notify)
-    pipeline = build.PipelineOptions(options.pipeline, workers=1)
-    _check_range("--rows-shown", options.rows_shown, 1, _MOST_ROWS_SHOWN)
-    _check_range("--epoch", options.epoch, 1, config.schedule.epochs)
-    _prepare(options.out)
+    extra = [] if seed is None else [f"seed={seed}"]
+    config = load_config(config_file, [*overrides, *extra], notify)
+    how_loaded = build.PipelineOptions(pipeline, workers=1)
+    _check_range("--rows-shown", rows_shown, 1, _MOST_ROWS_SHOWN)
+    _check_range("--epoch", epoch, 1, config.schedule.epochs)
+    _prepare(out)
     # Whatever the run computes in, the pixels are the same, and fp32 is everywhere.
-    device = build.choose_device(options.device)
-    precision = choose_precision("fp32", device)
-    dataset = build.ensure_dataset(config.data.dataset, options.data, notify)
-    batches = build.make_training_batches(config, dataset, pipeline, device, precision)
-    try:
-        if options.step is not None:
-            _check_range("--step", options.step, 0, batches.steps_per_epoch - 1)
-        name, where, rows_shown = options.config.stem, (options.epoch, options.step), options.rows_shown
-        return draw_step(name, config, dataset, batches, options.out, *where, rows_shown)
-    finally:
-        batches.close()
+    place = build.choose_device(device)
+    dataset = build.ensure_dataset(config.data.dataset, data, notify)
+    recipe = build.make_recipe(config, dataset)
+    precision = choose_precision("fp32", place)
+    with closing(build.make_training_batches(config, dataset, how_loaded, place, precision, recipe)) as batches:
+        if step is not None:
+            _check_range("--step", step, 0, batches.steps_per_epoch - 1)
+        shown = take_step(config, recipe, batches, epoch, step, rows_shown)
+    draw_step(shown, config_file.stem, config, dataset, recipe, out)
+    return f"epoch {epoch}, step {shown.step}: {recipe_in_a_line(config, epoch)}"
 
 
-def draw_step(
-    name: str,
+@dataclass(frozen=True)
+class ShownStep:
+    """Some rows of a training step, kept to be drawn.
+
+    Attributes:
+        batch: The first rows, on the host.
+        rows: How many the step has.
+        epoch: Counted from 1.
+        step: Counted from 0 within the epoch.
+    """
+
+    batch: Batch
+    rows: int
+    epoch: int
+    step: int
+
+
+def take_step(
     config: Config,
-    dataset: Dataset,
+    recipe: Recipe,
     batches: TrainingBatches,
-    path: Path,
     epoch: int = 1,
     step: int | None = None,
     rows_shown: int = 6,
-) -> str:
-    """Draws the first rows of a step of `batches`, and returns which step that was, in words.
+) -> ShownStep:
+    """Takes the first rows of a step out of `batches`.
 
     Args:
-        name: The run's.
         config: The run's.
-        dataset: Where the images come from.
+        recipe: That `batches` are drawn from.
         batches: Of any pipeline.
-        path: The picture to write.
         epoch: Counted from 1.
         step: Counted from 0 within the epoch; None for the first one that mixes patches.
         rows_shown: At most so many rows.
     """
-    from mixmo_fast.evaluation.plots import plot_batch  # matplotlib takes a second to import
-
-    recipe = build.make_recipe(config, dataset)
     if step is None:
         step = first_patch_step(recipe, config.seed, epoch)
     steps = batches.epoch(epoch)  # held, because a batch is valid only as long as they are
     batch = next(islice(steps, step, None))
-    mixing = recipe_in_a_line(config, epoch)
-    when = f"epoch {epoch} of {config.schedule.epochs}, step {step} of {batches.steps_per_epoch:,} (counted from 0)"
-    of_rows = f"{min(rows_shown, len(batch.images))} of {len(batch.images)} rows"
+    first_rows = {name: tensor[:rows_shown].cpu().clone() for name, tensor in vars(batch).items()}
+    return ShownStep(Batch(**first_rows), len(batch.images), epoch, step)
+
+
+def draw_step(shown: ShownStep, name: str, config: Config, dataset: Dataset, recipe: Recipe, path: Path) -> None:
+    """Draws a step; matplotlib is imported here, which takes a second.
+
+    Args:
+        shown: The step.
+        name: The run's.
+        config: The run's.
+        dataset: Where the images come from.
+        recipe: That the step is drawn from.
+        path: The picture to write.
+    """
+    from mixmo_fast.evaluation.plots import plot_batch
+
+    of_epochs = f"epoch {shown.epoch} of {config.schedule.epochs}"
+    of_steps = f"step {shown.step} of {recipe.steps_per_epoch:,} (counted from 0)"
+    of_rows = f"{len(shown.batch.images)} of {shown.rows} rows"
     plot_batch(
-        batch,
+        shown.batch,
         recipe.map_size,
         (dataset.mean, dataset.std),
         dataset.class_names or [f"class {label}" for label in range(dataset.classes)],
-        (name, f"{dataset.title}: {mixing}", f"{when}, {of_rows}, seed {config.seed}"),
+        (
+            name,
+            f"{dataset.title}: {recipe_in_a_line(config, shown.epoch)}",
+            f"{of_epochs}, {of_steps}, {of_rows}, seed {config.seed}",
+        ),
         path,
-        rows_shown,
+        rows_shown=len(shown.batch.images),
     )
-    return f"epoch {epoch}, step {step}: {mixing}"
 
 
 def first_patch_step(recipe: Recipe, seed: int, epoch: int) -> int:
@@ -155,8 +183,7 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
         other = "" if mixing.replacement == "linear" else f", else {mixing.replacement}"
         parts.append(f"{family} ({mixing.method}, p = {mixing.prob:g}{decayed}{other})")
     if msda is not None:
-        names = {"cutmix": "CutMix", "mixup": "Mixup"}
-        parts.append(f"{names.get(msda.method, f'MSDA {msda.method}')} p = {msda.prob:g}")
+        parts.append(f"{MASKS[msda.method].image_title or f'MSDA {msda.method}'} p = {msda.prob:g}")
     if config.data.augmentation == "augmix":
         parts.append("AugMix")
     parts += [f"M = {config.network.members}", f"b = {config.batch.repetitions}"]

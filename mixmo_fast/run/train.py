@@ -3,7 +3,6 @@
 A new run begins with fresh weights, or with those of another checkpoint; a finished one may be made longer.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
@@ -14,16 +13,22 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
-from mixmo_fast.config.load import load_config, to_yaml
+from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
-from mixmo_fast.run.preview import draw_step
-from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_network
+from mixmo_fast.run.preview import draw_step, take_step
+from mixmo_fast.runfolder import names
+from mixmo_fast.runfolder.history import from_json
+from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.runfolder.names import CheckpointPaths, has_ended, remove_run
+from mixmo_fast.runfolder.record import read_record, write_record
+from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary, StartedFrom
+from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.training.checkpoint import Checkpoint, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
-from mixmo_fast.training.lock import hold
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.progress import RunProgress, duration
@@ -33,18 +38,50 @@ from mixmo_fast.training.start import Start, load_start, momentum_of, read_start
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from mixmo_fast.training.summary import final_metrics, summarise
 
-_LEFT_BY_A_RUN = (
-    *("checkpoints/*.pt", "tensorboard/events.*", "metrics.*", "*.png"),
-    *("summary.json", "evaluation.json", "inspection.json", "report.html"),
-)
-
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """What `mixmo-fast train` was asked for.
+class _Beginning:
+    """What a run goes on from or begins with.
 
     Attributes:
-        config: The configuration file; its name names the run.
+        checkpoint: The last epoch of the run so far; None for a new run.
+        start: What a new run begins with instead of fresh weights, or None.
+        started_from: The record of what the first epoch began with; None for fresh weights.
+    """
+
+    checkpoint: Checkpoint | None
+    start: Start | None
+    started_from: StartedFrom | None
+
+
+def train_run(
+    source: Path | Config,
+    console: Console,
+    *,
+    name: str = "",
+    data: Path = Path("data"),
+    runs: Path = Path("runs"),
+    pipeline: str = "resident",
+    workers: int | None = None,
+    cache: str = "os",
+    device: str = "auto",
+    seed: int | None = None,
+    from_scratch: bool = False,
+    init: Path | None = None,
+    init_optimizer: bool = False,
+    extend: bool = False,
+    deterministic: bool = False,
+    report: bool = True,
+    overrides: Sequence[str] = (),
+) -> Path:
+    """Trains a configuration, or continues it, and returns its run folder.
+
+    Under `torchrun` this is one of several ranks; rank 0 writes and prints.
+
+    Args:
+        source: The configuration's file, whose name names the run; or a configuration.
+        console: Where it is told how far the run is.
+        name: Of the run, where the source is no file.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -53,100 +90,82 @@ class TrainOptions:
         device: `auto`, `cuda` or `cpu`.
         seed: Instead of the configuration's.
         from_scratch: Whether to forget an earlier run of that name.
-        deterministic: Whether to set `step.deterministic`.
-        report: Whether to evaluate the last epoch at the end, and draw what there is to see.
-        overrides: `key=value` each.
         init: A file whose weights a new run begins with, at epoch 1; a run that began with it is gone on with.
         init_optimizer: Whether it begins with that file's momentum, too.
         extend: Whether a run of fewer epochs may go on, if the longer one would have begun alike.
-    """
-
-    config: Path
-    data: Path
-    runs: Path
-    pipeline: str = "resident"
-    workers: int | None = None
-    cache: str = "os"
-    device: str = "auto"
-    seed: int | None = None
-    from_scratch: bool = False
-    deterministic: bool = False
-    overrides: Sequence[str] = ()
-    report: bool = True
-    init: Path | None = None
-    init_optimizer: bool = False
-    extend: bool = False
-
-    def __post_init__(self):
-        if self.init_optimizer and self.init is None:
-            raise ConfigError("--init-optimizer: found without --init, allowed: beside --init FILE")
-        if self.extend and self.from_scratch:
-            raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
-
-
-def train_run(options: TrainOptions, console: Console) -> Path:
-    """Trains a configuration, or continues it, and returns its run folder.
-
-    Under `torchrun` this is one of several ranks; rank 0 writes and prints.
+        deterministic: Whether to set `step.deterministic`.
+        report: Whether to evaluate the last epoch at the end, and draw what there is to see.
+        overrides: `key=value` each.
 
     Raises:
         MixmoError: On anything a user can mend; what the folder held before is then untouched.
     """
-    extra = [] if options.seed is None else [f"seed={options.seed}"]
-    extra += ["step.deterministic=true"] if options.deterministic else []
+    if init_optimizer and init is None:
+        raise ConfigError("--init-optimizer: found without --init, allowed: beside --init FILE")
+    if extend and from_scratch:
+        raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
+    extra = [] if seed is None else [f"seed={seed}"]
+    extra += ["step.deterministic=true"] if deterministic else []
     ranks = ranks_of_environment()
     if not ranks.writes:
         console = Console(quiet=True)
-    config = load_config(options.config, [*options.overrides, *extra], notify=lambda line: _say(console, line))
-    pipeline = build.PipelineOptions(options.pipeline, options.workers, options.cache)
-    folder = options.runs / options.config.stem
-    wanted = build.choose_device(options.device)
+    changes = [*overrides, *extra]
+    if isinstance(source, Path):
+        name, config = source.stem, load_config(source, changes, notify=lambda line: _say(console, line))
+    else:
+        config = override(source, changes)
+    how_loaded = build.PipelineOptions(pipeline, workers, cache)
+    folder = runs / name
+    wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
-        with join(ranks, wanted) as device:
-            _train(options, config, pipeline, device, ranks, folder, console)
-        if options.report and ranks.writes:
-            _report(options, folder, console)
+        with join(ranks, wanted) as own_device:
+            checkpoint = None if from_scratch else checkpoint_to_continue(config, CheckpointPaths(folder), extend)
+            if checkpoint:
+                beginning = _Beginning(checkpoint, None, recorded_start(folder))
+                if init:
+                    require_start(beginning.started_from, init, init_optimizer, folder)
+            else:
+                start = _start(config, folder, init, init_optimizer, from_scratch) if init else None
+                beginning = _Beginning(None, start, start.record() if start else None)
+            _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, console)
+        if report and ranks.writes:
+            _report(folder, data, device, console)
     return folder
 
 
 def _train(
-    options: TrainOptions,
     config: Config,
+    beginning: _Beginning,
+    folder: Path,
+    data: Path,
     pipeline: build.PipelineOptions,
     device: torch.device,
     ranks: Ranks,
-    folder: Path,
+    from_scratch: bool,
     console: Console,
 ) -> None:
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
-    name = options.config.stem
-    paths = CheckpointPaths(folder)
-    checkpoint = None if options.from_scratch else checkpoint_to_continue(config, paths, options.extend)
-    if checkpoint:
-        start, started_from = None, recorded_start(folder)
-        if options.init:
-            require_start(started_from, options.init, options.init_optimizer, folder)
-    else:
-        start = _start(options, config, folder)
-        started_from = start.record() if start else None
+    name, checkpoint, started_from = folder.name, beginning.checkpoint, beginning.started_from
     done = checkpoint.epoch if checkpoint else 0
-    complete = done >= config.schedule.epochs and (folder / "summary.json").is_file()
-    if not ranks.agree((done, complete, (started_from or {}).get("sha256"))):
+    complete = done >= config.schedule.epochs and has_ended(folder)
+    if not ranks.agree((done, complete, started_from and started_from.sha256)):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
-    if complete:
+    if complete and checkpoint:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
-        _say(console, _in_a_sentence(json.loads((folder / "summary.json").read_text()), folder))
+        if summary := read_record(folder / names.SUMMARY, RunSummary):
+            _say(console, _in_a_sentence(summary, folder))
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
-    dataset = build.ensure_dataset(config.data.dataset, options.data, lambda line: _say(console, line))
+    dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
     if ranks.writes:
         ranks.wait()
-    how = build.make_step_options(config, dataset, device, ranks)
-    set_switches(how, device)
     network = build.make_network(config, dataset.classes)
-    momentum, loaded = _load_weights(network, checkpoint, start, paths)
-    batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, ranks)
+    how = build.make_step_options(config, network, dataset, device, ranks)
+    set_switches(how, device)
+    momentum, loaded = _load_weights(network, beginning, CheckpointPaths(folder))
+    recipe = build.make_recipe(config, dataset, ranks)
+    batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, recipe)
     with closing(batches), ExitStack() as cleanup:
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
@@ -155,16 +174,16 @@ def _train(
         if checkpoint:
             step.resume(checkpoint.optimizer, checkpoint.scaler)
         step.begin_with(momentum)
-        where = environment(device)
+        machine = environment(device)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         members = "one member" if config.network.members == 1 else f"{config.network.members} members"
         _say(
             console,
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
-            f"{config.batch.rows} rows an epoch, {where['device']}, {_in_words(how, ranks)}",
+            f"{config.batch.rows} rows an epoch, {machine['device']}, {_in_words(how, ranks)}",
         )
         if checkpoint and started_from:
-            loaded.append(f"its first epoch began with {started_from.get('path')}")
+            loaded.append(f"its first epoch began with {started_from.path}")
         for line in loaded:
             _say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1
@@ -174,60 +193,61 @@ def _train(
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch)
             return
+        _prepare(folder, from_scratch)
+        write_text(folder / names.CONFIG, to_yaml(config))
+        recorded = Environment(**machine, command=tuple(sys.argv), ranks=ranks.count, step=asdict(how))
+        if started_from:
+            recorded = recorded.model_copy(update={"init": started_from})
+        write_record(folder / names.ENVIRONMENT, recorded, indent=1)
+        log = cleanup.enter_context(RunLog(folder, from_json(checkpoint.history) if checkpoint else []))
+        picture, draw = folder / names.FIRST_BATCH, None
+        if not (checkpoint and picture.is_file()):
+            # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
+            shown = take_step(config, recipe, batches)
+
+            def draw() -> None:
+                draw_step(shown, name, config, dataset, recipe, picture)
+                log.picture("first_batch", picture)
+
+        train(config, step, batches, test, log, folder, progress, first_epoch, after_first=draw)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
-        _prepare(folder, options.from_scratch)
-        write_text(folder / "config.yaml", to_yaml(config))
-        where |= {"command": sys.argv, "ranks": ranks.count, "step": asdict(how)}
-        where |= {"init": started_from} if started_from else {}
-        write_text(folder / "environment.json", json.dumps(where, indent=1) + "\n")
-        if not checkpoint:
-            # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
-            draw_step(name, config, dataset, batches, folder / "first_batch.png")
-        log = cleanup.enter_context(RunLog(folder, json.loads(checkpoint.history) if checkpoint else []))
-        if not checkpoint:
-            log.picture("first_batch", folder / "first_batch.png")
-        train(config, step, batches, test, log, folder, progress, first_epoch)
-        summary = summarise(name, config, log.history, where["device"], options.pipeline, how.precision.name)
+        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
-        plot_learning_curves(log.history, name, folder / "learning_curves.png")
-        write_text(folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
+        write_record(folder / names.SUMMARY, summary, indent=1)
         _say(console, _in_a_sentence(summary, folder))
 
 
-def _report(options: TrainOptions, folder: Path, console: Console) -> None:
+def _report(folder: Path, data: Path, device: str, console: Console) -> None:
     """Evaluates the last epoch and draws what there is to see, unless that was done before."""
-    from mixmo_fast.report.compared import PAGE
-    from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
+    from mixmo_fast.run.evaluate import evaluate_run
     from mixmo_fast.run.page import record_evaluation
 
-    page = folder / PAGE
-    if page.is_file() and page.stat().st_mtime_ns > (folder / "summary.json").stat().st_mtime_ns:
+    page = folder / names.PAGE
+    if page.is_file() and page.stat().st_mtime_ns > (folder / names.SUMMARY).stat().st_mtime_ns:
         return
-    how = EvaluateOptions(folder, "last", options.data, device=options.device)
-    record_evaluation(evaluate_run(how, lambda line: _say(console, line)), folder)
+    found = evaluate_run(folder, lambda line: _say(console, line), checkpoint="last", data=data, device=device)
+    record_evaluation(found, folder)
     _say(console, f"All of it on one page: {page}")
 
 
-def _start(options: TrainOptions, config: Config, folder: Path) -> Start | None:
+def _start(config: Config, folder: Path, init: Path, with_momentum: bool, from_scratch: bool) -> Start:
     """What a new run begins with instead of fresh weights."""
-    if options.init is None:
-        return None
-    if options.from_scratch and options.init.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"--init {options.init}: lies in {folder}, which --from-scratch empties; copy it first")
-    if options.init_optimizer and not config.optimizer.momentum:
+    if from_scratch and init.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(f"--init {init}: lies in {folder}, which --from-scratch empties; copy it first")
+    if with_momentum and not config.optimizer.momentum:
         raise ConfigError("--init-optimizer: found with optimizer.momentum 0, allowed: a momentum above 0")
-    return read_start(options.init, options.init_optimizer)
+    return read_start(init, with_momentum)
 
 
-def _load_weights(
-    network: MultiMemberNetwork, checkpoint: Checkpoint | None, start: Start | None, paths: CheckpointPaths
-) -> tuple[dict[str, Tensor], list[str]]:
+def _load_weights(network: MixMo, beginning: _Beginning, paths: CheckpointPaths) -> tuple[dict[str, Tensor], list[str]]:
     """Loads what there is to go on from or to begin with.
 
     Returns:
         The momentum to begin with, by parameter, and lines that say what was loaded.
     """
+    checkpoint, start = beginning.checkpoint, beginning.start
     if checkpoint:
         load_network(network, checkpoint.network, paths.last)
         return {}, [f"{paths.folder} holds {checkpoint.epoch} epochs: continuing"]
@@ -257,21 +277,20 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
     """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "summary.json").unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
+        (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
         if from_scratch:
-            for pattern in _LEFT_BY_A_RUN:
-                for path in folder.glob(pattern):
-                    path.unlink()
+            remove_run(folder)
     except OSError as error:
         raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
 
 
-def _in_a_sentence(summary: dict, folder: Path) -> str:
-    last, best = summary["last"], summary["best_on_test"]
+def _in_a_sentence(summary: RunSummary, folder: Path) -> str:
+    last, best = summary.last or Scores(), summary.best_on_test or BestScores()
+    last_top1, best_top1 = (SCORES["top1"].written(scores.top1) for scores in (last, best))
     return (
-        f"test top-1 {100 * last['top1']:.2f} % after the last epoch ({100 * best['top1']:.2f} % after epoch "
-        f"{best['epoch']}, the best on test), NLL {last['nll']:.3f}, ECE {last['ece']:.3f}; trained in "
-        f"{duration(summary['train_seconds'])} at {summary['rows_per_second']:,.0f} rows/s. Everything is in {folder}"
+        f"test top-1 {last_top1} after the last epoch ({best_top1} after epoch {best.epoch}, the best on test), NLL "
+        f"{last.nll:.3f}, ECE {last.ece:.3f}; trained in {duration(summary.train_seconds or 0)} at "
+        f"{summary.rows_per_second:,.0f} rows/s. Everything is in {folder}"
     )
 
 

@@ -15,9 +15,10 @@ from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
-from mixmo_fast.training.checkpoint import CheckpointPaths, load_checkpoint, load_network
+from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
+from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
 from pipelines.datasets.store import Dataset
@@ -39,7 +40,7 @@ class Trained:
     """
 
     config: Config
-    network: MultiMemberNetwork
+    network: MixMo
     dataset: Dataset
     checkpoint: Path
     epoch: int
@@ -92,7 +93,7 @@ def open_trained(
         MixmoError: When configuration, checkpoint or data set are missing or do not fit together.
     """
     paths = run_of(target, runs)
-    wanted = load_config(target / "config.yaml" if target.is_dir() else target, notify=notify)
+    wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
     device = build.choose_device(device_name)
     path = checkpoint_path(which, paths)
     if is_reference_checkpoint(path):
@@ -114,7 +115,8 @@ def open_trained(
     dataset = build.ensure_dataset(config.data.dataset, data, notify)
     network = build.make_network(config, dataset.classes)
     load_network(network, weights, path)
-    network.to(device, memory_format=torch.channels_last if config.step.channels_last else torch.contiguous_format)
+    layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
+    network.to(device).to(memory_format=layout)
     run = paths.folder if path in paths.all() else None
     return Trained(config, network.eval(), dataset, path, epoch, run, device, precision)
 
@@ -125,8 +127,8 @@ def run_of(target: Path, runs: Path) -> CheckpointPaths:
     Raises:
         ConfigError: For a folder that is none.
     """
-    if target.is_dir() and not (target / "config.yaml").is_file():
-        raise ConfigError(f"{target}: not a run folder (it has no config.yaml)")
+    if target.is_dir() and not (target / CONFIG).is_file():
+        raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
     return CheckpointPaths(target if target.is_dir() else runs / target.stem)
 
 

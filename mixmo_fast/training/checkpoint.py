@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mixmo_fast.errors import CheckpointError
+from mixmo_fast.networks.kinds import KINDS
 
 FORMAT = 1
 
@@ -41,31 +42,6 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     history: str
-
-
-@dataclass(frozen=True)
-class CheckpointPaths:
-    """Where a run folder keeps its checkpoints."""
-
-    folder: Path
-
-    @property
-    def last(self) -> Path:
-        """Of the latest epoch."""
-        return self.folder / "checkpoints" / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """Of the epoch with the best test top-1 so far."""
-        return self.folder / "checkpoints" / "best.pt"
-
-    def epoch(self, epoch: int) -> Path:
-        """Of one of the epochs that are kept."""
-        return self.folder / "checkpoints" / f"epoch_{epoch:04d}.pt"
-
-    def all(self) -> list[Path]:
-        """All that are there, by name."""
-        return sorted((self.folder / "checkpoints").glob("[!.]*.pt"))
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
@@ -196,10 +172,12 @@ def _measure(state: Mapping[str, Tensor]) -> dict[str, object]:
     encoders = [tensor for name, tensor in state.items() if name.startswith("encoders.")]
     heads = [tensor for name, tensor in state.items() if name.startswith("heads.") and name.endswith(".weight")]
     measures: dict[str, object] = {
-        "network.kind": "preact_resnet" if any(name.startswith("trunk.layer4.") for name in state) else "wide_resnet",
         "network.members": len(encoders),
         "blocks": len({name.split(".")[2] for name in state if name.startswith("trunk.layer1.")}),
     }
+    for kind, row in KINDS.items():
+        if any(name.startswith(row.state_mark) for name in state):
+            measures["network.kind"] = kind
     if heads:
         measures |= {"classes": heads[0].shape[0], "features": heads[0].shape[1]}
     return measures

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,9 +27,9 @@ _PATIENCE = timedelta(hours=2)
 
 # What DistributedDataParallel calls its copying of rank 0's buffers before each step; the old name is deprecated.
 _NEW_NAME = "forward_sync_buffers"
-_COPIES_BUFFERS = (
-    _NEW_NAME if _NEW_NAME in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers"
-)
+_COPIES_NO_BUFFERS: dict[str, Any] = {
+    _NEW_NAME if _NEW_NAME in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers": False
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Ranks:
         """Whether all ranks have the same value, which can be pickled."""
         if self.count == 1:
             return True
-        values = [None] * self.count
+        values: list[object] = [None] * self.count
         dist.all_gather_object(values, value)
         return all(one == value for one in values)
 
@@ -89,7 +90,7 @@ class Ranks:
             network,
             device_ids=[device.index] if device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            **{_COPIES_BUFFERS: False},  # the statistics of all ranks are equal
+            **_COPIES_NO_BUFFERS,  # the statistics of all ranks are equal
         )
 
 
@@ -165,11 +166,14 @@ class SynchronisedBatchNorm(nn.BatchNorm2d):
         mean = _SumOverRanks.apply(wide.mean(axes)) / ranks
         centred = wide - mean[:, None, None]
         variance = _SumOverRanks.apply(centred.square().mean(axes)) / ranks
+        # As every batch-norm that is replaced, it keeps moving averages.
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        assert self.num_batches_tracked is not None
         with torch.no_grad():
             count = x.numel() // x.shape[1] * ranks
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-            self.num_batches_tracked += 1
+            self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 

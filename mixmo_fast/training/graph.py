@@ -38,39 +38,41 @@ class GraphedUpdate:
         Raises:
             DeviceError: The step cannot be captured.
         """
-        self._copy(batch)
+        own = self._copy(batch)
         if self._graph is None:
-            self._prepare()
+            self._prepare(own)
         else:
             self._graph.replay()
 
-    def _copy(self, batch: Batch) -> None:
+    def _copy(self, batch: Batch) -> Batch:
+        """The batch in tensors of our own."""
         incoming = [getattr(batch, field.name) for field in fields(Batch)]
         if self._batch is None:
             self._batch = Batch(*(torch.empty_like(tensor) for tensor in incoming))
         for field, tensor in zip(fields(Batch), incoming, strict=True):
             getattr(self._batch, field.name).copy_(tensor)
+        return self._batch
 
-    def _prepare(self) -> None:
+    def _prepare(self, batch: Batch) -> None:
         """One of the first steps: a plain one, or the capture and the first replay."""
         current = torch.cuda.current_stream(self._device)
         self._stream.wait_stream(current)
         if self._taken < _WARM_UP_STEPS:
             with torch.cuda.stream(self._stream):
-                self._update(self._batch)
+                self._update(batch)
             self._taken += 1
         else:
-            self._graph = self._capture()
+            self._graph = self._capture(batch)
         current.wait_stream(self._stream)
         if self._graph is not None:
             self._graph.replay()
 
-    def _capture(self) -> torch.cuda.CUDAGraph:
+    def _capture(self, batch: Batch) -> torch.cuda.CUDAGraph:
         graph = torch.cuda.CUDAGraph()
         try:
             # Threads that draw plans pin memory meanwhile, which a stricter mode would forbid to all threads.
             with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._update(self._batch)
+                self._update(batch)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[0]
             raise DeviceError(

@@ -4,9 +4,8 @@ It knows a pipeline only as an iterable of batches. All randomness is in the pla
 that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from epoch e + 1 on.
 """
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,10 +14,13 @@ from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import DivergedError
 from mixmo_fast.evaluation.evaluate import evaluate
-from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, save_checkpoint
+from mixmo_fast.runfolder.history import as_json, best_epoch
+from mixmo_fast.runfolder.names import CheckpointPaths
+from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.training.checkpoint import Checkpoint, save_checkpoint
 from mixmo_fast.training.progress import RunProgress
-from mixmo_fast.training.runlog import Row, RunLog, best_row
-from mixmo_fast.training.schedule import base_rate, learning_rate
+from mixmo_fast.training.runlog import RunLog
+from mixmo_fast.training.schedule import learning_rate
 from mixmo_fast.training.step import StepTotals, TrainingStep
 
 
@@ -31,6 +33,7 @@ def train(
     folder: Path,
     progress: RunProgress,
     first_epoch: int = 1,
+    after_first: Callable[[], None] | None = None,
 ) -> None:
     """Trains from `first_epoch` to the configured end, evaluating, logging and saving on the way.
 
@@ -43,6 +46,7 @@ def train(
         folder: The run folder.
         progress: Told of steps and epochs.
         first_epoch: From 1.
+        after_first: Called when that one is saved, where something is logged: for what can wait so long.
 
     Raises:
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
@@ -53,25 +57,27 @@ def train(
         with _names_last_good(f"in epoch {epoch}", paths):
             totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
         if log is not None:
-            row: Row = {
-                "epoch": epoch,
-                "learning_rate": rate,
-                "train_loss": totals.loss,
-                "train_top1": totals.top1,
-                "train_seconds": seconds,
-                "rows_per_second": totals.rows / seconds,
-            }
+            row = Epoch(
+                epoch=epoch,
+                learning_rate=rate,
+                train_loss=totals.loss,
+                train_top1=totals.top1,
+                train_seconds=seconds,
+                rows_per_second=totals.rows / seconds,
+            )
             if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
                 started = time.perf_counter()
                 with _names_last_good(f"after epoch {epoch}", paths):
-                    row |= evaluate(step.network, test, step.options.precision.autocast).as_dict()
-                row["test_seconds"] = time.perf_counter() - started
+                    scores = evaluate(step.network, test, step.options.precision.autocast)
+                row = row.evaluated(scores, time.perf_counter() - started)
             log.append(row)
-            aliases = [paths.best] if best_row(log.history) is row else []
+            aliases = [paths.best] if best_epoch(log.history) is row else []
             if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
                 aliases.append(paths.epoch(epoch))
             save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
-            progress.epoch(epoch, totals.loss, row.get("top1"), row["rows_per_second"])
+            progress.epoch(epoch, totals.loss, row.top1, totals.rows / seconds)
+            if after_first and epoch == first_epoch:
+                after_first()
         step.ranks.wait()
 
 
@@ -79,13 +85,10 @@ def _train_epoch(
     config: Config, step: TrainingStep, batches: TrainingBatches, progress: RunProgress, epoch: int
 ) -> tuple[StepTotals, float, float]:
     """One epoch: its totals, its seconds, and its last learning rate."""
-    schedule = config.schedule
     started = time.perf_counter()
     step.start_epoch()
     for number, batch in enumerate(batches.epoch(epoch)):
-        rate = learning_rate(
-            base_rate(config), schedule.warmup_steps, schedule.milestones, batches.steps_per_epoch, epoch, number
-        )
+        rate = learning_rate(config, batches.steps_per_epoch, epoch, number)
         step(batch, rate)
         progress.step(epoch, number, step.totals)
     totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time
@@ -99,7 +102,7 @@ def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> 
         network=step.network.state_dict(),
         optimizer=step.optimizer.state_dict(),
         scaler=step.scaler.state_dict(),
-        history=json.dumps(log.history),
+        history=as_json(log.history),
     )
 
 

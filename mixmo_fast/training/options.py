@@ -105,7 +105,8 @@ def set_switches(options: StepOptions, device: torch.device) -> None:
     torch.set_num_threads(min(torch.get_num_threads(), available_cores()))
     if options.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _CUBLAS_WORKSPACE)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # we never read it, and filling takes time
+        # We never read it, and filling takes time.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.use_deterministic_algorithms(options.deterministic)
     # All batches have one shape, so that trying all algorithms once pays; which one wins may differ between runs.
     torch.backends.cudnn.benchmark = device.type == "cuda" and not options.deterministic

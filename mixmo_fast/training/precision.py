@@ -49,7 +49,9 @@ class Precision:
 
 def processor_has_bf16() -> bool:
     """Whether this processor multiplies bf16 numbers faster than float32 ones, as far as torch can tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # which older releases of torch do not have
+    capabilities: dict[str, bool] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # which older releases of torch do not have
     return any(capabilities.get(name, False) for name in FAST_BF16)
 
 
@@ -62,7 +64,8 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     if device.type == "cpu":
         if wanted in ("fp16", "tf32"):
             raise DeviceError(f"step.precision: {wanted} needs a CUDA device; on a CPU use fp32 or bf16")
-        fastest, allowed = "bf16" if processor_has_bf16() else "fp32", ("fp32", "bf16")
+        fastest = "bf16" if processor_has_bf16() else "fp32"
+        allowed: tuple[str, ...] = ("fp32", "bf16")
     else:
         # The generation of GPUs that brought one brought the other.
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)

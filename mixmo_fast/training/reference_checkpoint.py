@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError
+from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.reference_names import from_reference, to_reference
 from mixmo_fast.training.checkpoint import FORMAT, Checkpoint, read_plain, save_plain
 from mixmo_fast.training.schedule import base_rate
@@ -82,10 +83,11 @@ def by_our_names(state: Mapping[object, object], path: Path, where: str) -> dict
     Raises:
         CheckpointError: When an entry is no tensor, or has a name that neither program uses.
     """
-    strangers = [name for name, value in state.items() if not (isinstance(name, str) and isinstance(value, Tensor))]
-    if strangers:
-        raise CheckpointError(f"{path}: {where}: {strangers[0]!r} is no tensor")
-    plain = {_without_wrappers(name): tensor for name, tensor in state.items()}
+    plain: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, Tensor)):
+            raise CheckpointError(f"{path}: {where}: {name!r} is no tensor")
+        plain[_without_wrappers(name)] = value
     if len(plain) < len(state):
         raise CheckpointError(f"{path}: {where}: two entries have one name once {' and '.join(_WRAPPERS)} are left out")
     if any(name.startswith(_OUR_PARTS) for name in plain):
@@ -145,7 +147,7 @@ def _their_group(group: Mapping[str, Any], config: Config) -> dict[str, Any]:
         "initial_lr": base_rate(config),
         "momentum": optimizer.momentum,
         "nesterov": optimizer.nesterov,
-        "weight_decay": 0 if config.network.kind == "wide_resnet" else optimizer.weight_decay,
+        "weight_decay": 0 if KINDS[config.network.kind].authors_decay_in_loss else optimizer.weight_decay,
         "foreach": None,
         "fused": None,
     }

@@ -9,7 +9,8 @@ from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import SCIENCE, Config
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.mixing.ratios import patch_probability
-from mixmo_fast.training.checkpoint import Checkpoint, CheckpointPaths, load_checkpoint
+from mixmo_fast.runfolder.names import CheckpointPaths
+from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
 
 
 def checkpoint_to_continue(config: Config, paths: CheckpointPaths, extend: bool = False) -> Checkpoint | None:

@@ -20,8 +20,8 @@ import torch
 from mixmo_fast import __version__
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
-
-Row = dict[str, Any]
+from mixmo_fast.runfolder.names import METRICS, METRICS_TABLE, TENSORBOARD
+from mixmo_fast.runfolder.records import Epoch
 
 _RECORDED_PACKAGES = ("numpy", "numba", "scipy", "scikit-learn")
 
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def environment(device: torch.device) -> Row:
+def environment(device: torch.device) -> dict[str, Any]:
     """The machine a run was on, JSON-ready."""
     cuda = device.type == "cuda"
     return {
@@ -57,13 +57,13 @@ class RunLog:
         history: The epochs so far, oldest first; what the files hold beyond them is dropped.
     """
 
-    def __init__(self, folder: Path, history: list[Row]):
+    def __init__(self, folder: Path, history: list[Epoch]):
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         self.folder = folder
         self.history = history
-        write_text(folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in self.history))
-        self._events = SummaryWriter(str(folder / "tensorboard"), purge_step=len(history) + 1)
+        write_text(folder / METRICS, "".join(map(_line, history)))
+        self._events = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(history) + 1)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -71,23 +71,23 @@ class RunLog:
     def __exit__(self, *_: object) -> None:
         self._events.close()
 
-    def append(self, row: Row) -> None:
-        """Records an epoch; `row["epoch"]` is its number, scalars go to TensorBoard."""
-        self.history.append(row)
+    def append(self, epoch: Epoch) -> None:
+        """Records an epoch; its scalars go to TensorBoard by their names."""
+        self.history.append(epoch)
         try:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.write(_line(epoch))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise MixmoError(f"{self.folder / 'metrics.jsonl'}: cannot write: {error.strerror}") from error
-        write_text(self.folder / "metrics.csv", _as_csv(self.history))
-        for name, value in row.items():
+        write_text(self.folder / METRICS_TABLE, _as_csv(self.history))
+        for name, value in epoch.as_dict().items():
             if isinstance(value, int | float) and name != "epoch":
-                self._events.add_scalar(name, value, row["epoch"])
+                self._events.add_scalar(name, value, epoch.epoch)
             elif isinstance(value, list):
                 for member, own in enumerate(value):
-                    self._events.add_scalar(f"{name}/{member}", own, row["epoch"])
+                    self._events.add_scalar(f"{name}/{member}", own, epoch.epoch)
         self._events.flush()
 
     def picture(self, name: str, path: Path) -> None:
@@ -107,9 +107,10 @@ class RunLog:
         """
         from torch.utils.tensorboard.summary import hparams
 
+        writer: Any = self._events.file_writer
         # `SummaryWriter.add_hparams` would open a second file of events, which TensorBoard takes for another run.
         for summary in hparams(dict(_flat(settings)), dict(final)):
-            self._events.file_writer.add_summary(summary)
+            writer.add_summary(summary)
         for name, value in final.items():
             self._events.add_scalar(name, value, len(self.history))
 
@@ -123,24 +124,17 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, b
             yield f"{above}{key}", value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
 
-def read_history(folder: Path) -> list[Row]:
-    """The rows of a run folder's `metrics.jsonl`, oldest first."""
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+def _line(epoch: Epoch) -> str:
+    return json.dumps(epoch.as_dict()) + "\n"
 
 
-def best_row(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The evaluated epoch with the highest test top-1, the latest of equals: "best on test", as the paper counts."""
-    evaluated = [row for row in history if "top1" in row]
-    return max(evaluated, key=lambda row: (row["top1"], row["epoch"]), default=None)
-
-
-def _as_csv(history: Sequence[Row]) -> str:
-    columns = list(dict.fromkeys(name for row in history for name in row))
+def _as_csv(history: Sequence[Epoch]) -> str:
+    rows = [epoch.as_dict() for epoch in history]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(
-        {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()}
-        for row in history
+        {name: json.dumps(value) if isinstance(value, list) else value for name, value in row.items()} for row in rows
     )
     return text.getvalue()

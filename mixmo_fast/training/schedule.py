@@ -1,11 +1,12 @@
 """The learning rate as a function of epoch and step; nothing is accumulated, so any step can be asked for alone."""
 
-from collections.abc import Mapping
-
 from mixmo_fast.config.schema import Config
+from mixmo_fast.networks.kinds import KINDS
 
-# Rows a step in the paper's runs with each kind of network.
-_PUBLISHED_ROWS = {"wide_resnet": 64, "preact_resnet": 100}
+
+def rate_rows(config: Config) -> int:
+    """Rows a step that the configured rate is meant for, where it is scaled: as configured, or the paper's."""
+    return config.optimizer.lr_rows or KINDS[config.network.kind].published_rows
 
 
 def base_rate(config: Config) -> float:
@@ -13,29 +14,23 @@ def base_rate(config: Config) -> float:
     optimizer = config.optimizer
     if optimizer.lr_scaling == "none":
         return optimizer.lr
-    return optimizer.lr * config.batch.rows / (optimizer.lr_rows or _PUBLISHED_ROWS[config.network.kind])
+    return optimizer.lr * config.batch.rows / rate_rows(config)
 
 
-def learning_rate(
-    base: float,
-    warmup_steps: int,
-    milestones: Mapping[int, float],
-    steps_per_epoch: int,
-    epoch: int,
-    step: int,
-) -> float:
+def learning_rate(config: Config, steps_per_epoch: int, epoch: int, step: int) -> float:
     """The rate in force at a step, as in the authors' implementation.
 
+    With a warm-up of W steps, the rate at step s of the whole run, counted from 0, is scaled by min(1, (s + 1) / W). A
+    milestone's factor applies from the start of its epoch on, for good.
+
     Args:
-        base: Rate after the warm-up.
-        warmup_steps: W; at step s of the whole run, counted from 0, the rate is scaled by min(1, (s + 1) / W).
-        milestones: Epoch (from 1) -> factor that applies from the start of that epoch on, for good.
+        config: Of the run.
         steps_per_epoch: Steps of an epoch.
         epoch: Counted from 1.
         step: Counted from 0 within the epoch.
     """
-    rate = base
-    for milestone, factor in sorted(milestones.items()):
+    rate, warmup_steps = base_rate(config), config.schedule.warmup_steps
+    for milestone, factor in sorted(config.schedule.milestones.items()):
         if epoch >= milestone:
             rate *= factor
     taken = (epoch - 1) * steps_per_epoch + step + 1

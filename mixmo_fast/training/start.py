@@ -9,16 +9,18 @@ Shapes: K classes, F features.
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from mixmo_fast.errors import CheckpointError
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.errors import CheckpointError, MixmoError
+from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.runfolder.names import ENVIRONMENT
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import Environment, StartedFrom
 from mixmo_fast.training.checkpoint import as_checkpoint, load_network, read_plain
 from mixmo_fast.training.reference_checkpoint import STATE, as_reference_checkpoint, by_our_names
 
@@ -46,9 +48,9 @@ class Start:
     optimizer: object
     with_momentum: bool
 
-    def record(self) -> dict[str, object]:
-        """What the run folder keeps of it, JSON-ready."""
-        return {"path": str(self.path.resolve()), "sha256": self.sha256, "optimizer": self.with_momentum}
+    def record(self) -> StartedFrom:
+        """What the run folder keeps of it."""
+        return StartedFrom(path=str(self.path.resolve()), sha256=self.sha256, optimizer=self.with_momentum)
 
 
 def read_start(path: Path, with_momentum: bool) -> Start:
@@ -58,6 +60,7 @@ def read_start(path: Path, with_momentum: bool) -> Start:
         CheckpointError: When it is missing, damaged, would have to be executed, or holds no weights.
     """
     content = read_plain(path)
+    optimizer: object
     if isinstance(content, dict) and "format" in content:
         ours = as_checkpoint(content, path)
         kind, network, optimizer = f"a checkpoint after epoch {ours.epoch}", ours.network, ours.optimizer
@@ -91,7 +94,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def load_start(network: MultiMemberNetwork, start: Start) -> tuple[str, ...]:
+def load_start(network: MixMo, start: Start) -> tuple[str, ...]:
     """Loads the weights, but for heads of another number of classes, which keep the fresh ones.
 
     Returns:
@@ -109,7 +112,7 @@ def load_start(network: MultiMemberNetwork, start: Start) -> tuple[str, ...]:
     return anew
 
 
-def _has_other_classes(network: MultiMemberNetwork, start: Start, member: int) -> bool:
+def _has_other_classes(network: MixMo, start: Start, member: int) -> bool:
     """Whether a head of the file is as ours, but for K."""
     expected = network.heads[member].weight  # (K, F)
     weight, bias = (start.network.get(f"heads.{member}.{part}") for part in ("weight", "bias"))
@@ -118,7 +121,7 @@ def _has_other_classes(network: MultiMemberNetwork, start: Start, member: int) -
     return weight.shape[:1] == bias.shape and weight.shape != expected.shape
 
 
-def momentum_of(start: Start, network: MultiMemberNetwork, anew: Sequence[str]) -> dict[str, Tensor]:
+def momentum_of(start: Start, network: MixMo, anew: Sequence[str]) -> dict[str, Tensor]:
     """The momentum buffers of the file's optimiser, by parameter; heads that start anew have none.
 
     An optimiser numbers its parameters in the order of the network's, which is that of the file's state dict.
@@ -157,17 +160,16 @@ def momentum_of(start: Start, network: MultiMemberNetwork, anew: Sequence[str]) 
     return momentum
 
 
-def recorded_start(folder: Path) -> dict[str, object] | None:
+def recorded_start(folder: Path) -> StartedFrom | None:
     """The `Start.record` that a run folder keeps; None where its run began with fresh weights, or says nothing."""
     try:
-        environment = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        environment = read_record(folder / ENVIRONMENT, Environment)
+    except MixmoError:
         return None
-    record = environment.get("init") if isinstance(environment, dict) else None
-    return record if isinstance(record, dict) else None
+    return environment.init if environment else None
 
 
-def require_start(record: Mapping[str, object] | None, path: Path, with_momentum: bool, folder: Path) -> None:
+def require_start(record: StartedFrom | None, path: Path, with_momentum: bool, folder: Path) -> None:
     """Makes sure that the run in a folder is the one that began with a file, so that going on is what is asked for.
 
     A file that is gone by now is known by its path.
@@ -178,13 +180,13 @@ def require_start(record: Mapping[str, object] | None, path: Path, with_momentum
     rather = "use another --runs, or --from-scratch to start it again"
     if record is None:
         raise CheckpointError(f"{folder} holds a run that did not start from {path}; {rather}")
-    same_file = record.get("path") == str(path.resolve())
+    same_file = record.path == str(path.resolve())
     if path.is_file():
-        if _sha256(path) != record.get("sha256"):
-            other = f"an earlier content of {path}" if same_file else str(record.get("path"))
+        if _sha256(path) != record.sha256:
+            other = f"an earlier content of {path}" if same_file else record.path
             raise CheckpointError(f"{folder} holds a run that started from {other}, not from {path}; {rather}")
     elif not same_file:
         raise CheckpointError(f"{path}: no such checkpoint, and {folder} holds a run that started from another file")
-    if record.get("optimizer") != with_momentum:
-        had, now = ("with", "without") if record.get("optimizer") else ("without", "with")
+    if record.optimizer != with_momentum:
+        had, now = ("with", "without") if record.optimizer else ("without", "with")
         raise CheckpointError(f"{folder} holds a run that started {had} --init-optimizer, now {now} it; {rather}")

@@ -7,7 +7,7 @@ changes from step to step, the learning rate included, lies in tensors.
 Shapes: N rows, M members, C channels, H W pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import OptimizerConfig
 from mixmo_fast.errors import DivergedError
-from mixmo_fast.mixing.block import render_masks
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.graph import GraphedUpdate
 from mixmo_fast.training.loss import soft_cross_entropy
@@ -66,15 +66,13 @@ class TrainingStep:
     """Takes one optimiser step a call.
 
     Args:
-        network: A `MultiMemberNetwork` on its device.
+        network: On its device.
         optimizer: Over its parameters.
         options: How the step is computed.
         ranks: The processes that train together, each with its part of a step's rows.
     """
 
-    def __init__(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks = ALONE
-    ):
+    def __init__(self, network: MixMo, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks = ALONE):
         self.device = next(network.parameters()).device
         self.options, self.optimizer = options, optimizer
         self.ranks = ranks
@@ -90,7 +88,8 @@ class TrainingStep:
             )
         self._update = GraphedUpdate(self._take, self.device) if options.cuda_graph else self._take
         # A kernel reads the rate from the device; what updates one parameter after the other wants a number.
-        self._rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
+        reads_device = self.device.type == "cuda" and options.fused_optimizer
+        self._rate = torch.zeros((), device=self.device) if reads_device else None
         self._loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
         self._taken = torch.zeros((), device=self.device, dtype=torch.int64)
@@ -127,10 +126,9 @@ class TrainingStep:
 
     def __call__(self, batch: Batch, rate: float) -> None:
         """Updates the network with one batch at a learning rate."""
-        if self._rate is not None and self.options.fused_optimizer:
-            rate = self._rate.fill_(rate)
+        where_read = rate if self._rate is None else self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = where_read
         self._update(batch)
         self._steps += 1
         self._rows += len(batch.images) * self.ranks.count
@@ -151,12 +149,7 @@ class TrainingStep:
         self._taken += 1
 
     def _loss_and_hits(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        masks = None
-        if self.network.members > 1:
-            stride = self.network.stem_stride
-            height, width = images.shape[2] // stride, images.shape[3] // stride
-            masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
-        logits_NMK = self._trained(images, masks)
+        logits_NMK = self._trained(images, self.network.masks(batch))
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()
 
@@ -190,7 +183,7 @@ class TrainingStep:
         )
 
 
-def _compiler_options(deterministic: bool) -> dict[str, bool]:
+def _compiler_options(deterministic: bool) -> dict[str, str | int | bool | Callable[..., Any]]:
     """Inductor chooses between kernels by timing them, unless it may not (older releases do not know the option)."""
     from torch._inductor import config
 

@@ -7,7 +7,8 @@ mask * image + (1 - mask) * partner with each product and the sum rounded to flo
 Shapes: N images of the data set, B rows, M members, P = 2 (image, partner), C channels, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,14 +20,17 @@ from mixmo_fast.mixing.plan import StepPlan
 
 # TorchInductor writes what is read often, or takes many operations, to memory and goes on in another kernel. Here that
 # would be the gathered bytes and the masks: much more traffic than computing an index again.
-ONE_KERNEL = {"realize_reads_threshold": 100, "realize_opcount_threshold": 1000}
+ONE_KERNEL: dict[str, str | int | bool | Callable[..., Any]] = {
+    "realize_reads_threshold": 100,
+    "realize_opcount_threshold": 1000,
+}
 
 
 def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> np.ndarray:
     """What torchvision's ToTensor and Normalize make of each channel's byte, to the last bit: float32 (C, 256)."""
     byte = np.arange(256, dtype=np.float32) / np.float32(255)
-    mean, std = (np.asarray(values, dtype=np.float32)[:, None] for values in (mean, std))
-    return (byte - mean) / std
+    mean_C1, std_C1 = (np.asarray(values, dtype=np.float32)[:, None] for values in (mean, std))
+    return (byte - mean_C1) / std_C1
 
 
 def assemble(images: Tensor, labels: Tensor, table: Tensor, plan: StepPlan, padding: int, dtype: torch.dtype) -> Batch:

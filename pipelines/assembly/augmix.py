@@ -91,8 +91,8 @@ class Augmix:
                     sent += [place, code[place, turn]]
         on_device = send(sent, pixels.device) if sent else []
         state = pixels.repeat_interleave(CHAINS, dim=0)
-        for change, place, code in zip(changes, on_device[::2], on_device[1::2], strict=True):
-            state.index_copy_(0, place, change(state.index_select(0, place), code))
+        for change, to, how in zip(changes, on_device[::2], on_device[1::2], strict=True):
+            state.index_copy_(0, to, change(state.index_select(0, to), how))
         return state
 
     def _normalised(self, pixels: Tensor) -> Tensor:

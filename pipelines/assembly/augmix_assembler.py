@@ -49,6 +49,7 @@ class AugmixAssembler:
     def _batch(self, job: Job, step: int, host: StepPlan, device: StepPlan, labels: torch.Tensor) -> Batch:
         listed = list_samples(host, self.padding)
         start, flip, mixed = send((listed.start, listed.flip, listed.mixed), self.device)
+        assert job.augmix is not None
         plan = job.augmix.at(step).each(partial(by_sample, mixed=listed.mixed))
         samples = self._augmix(cut_samples(job.images, start, flip), plan)
         out = torch.empty(self._shape, device=self.device)

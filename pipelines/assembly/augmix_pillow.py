@@ -3,18 +3,22 @@
 Shapes: H W pixels, C = 3 channels, 3 chains, 4 operations of one at most.
 """
 
+import math
+
 import torchvision.transforms.functional as TF
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from mixmo_fast.mixing.augmix import NO_OPERATION, AugmixPlan, Operation
-
-# What the authors' implementation makes of severity 3 on AugMix's scales of 30: constants, never drawn.
-_ANGLE = 3.0
-_SHEAR = 0.03
-_SHIFT = 0.045
-_THRESHOLD = 25.6
-_BITS = 4
+from mixmo_fast.mixing.augmix import (
+    NO_OPERATION,
+    POSTERIZE_BITS,
+    ROTATE_DEGREES,
+    SHEAR,
+    SOLARIZE_FROM,
+    TRANSLATE_SHARE,
+    AugmixPlan,
+    Operation,
+)
 
 
 def apply_operation(image: Image.Image, operation: Operation, sign: int) -> Image.Image:
@@ -26,27 +30,28 @@ def apply_operation(image: Image.Image, operation: Operation, sign: int) -> Imag
         sign: 1 or -1, which way a rotation, shear or translation goes; the others have only one.
     """
     width, height = image.size
+    matrix: tuple[float, ...]
     match operation:
         case Operation.IDENTITY:
             return image
         case Operation.EQUALIZE:
             return ImageOps.equalize(image)
         case Operation.POSTERIZE:
-            return ImageOps.posterize(image, _BITS)
+            return ImageOps.posterize(image, POSTERIZE_BITS)
         case Operation.SOLARIZE:
-            return ImageOps.solarize(image, _THRESHOLD)
+            return ImageOps.solarize(image, math.ceil(SOLARIZE_FROM))
         case Operation.INVERT:
             return ImageOps.invert(image)
         case Operation.ROTATE:
-            return image.rotate(sign * _ANGLE, Image.Resampling.NEAREST)
+            return image.rotate(sign * ROTATE_DEGREES, Image.Resampling.NEAREST)
         case Operation.SHEAR_X:
-            matrix = (1, sign * _SHEAR, 0, 0, 1, 0)
+            matrix = (1, sign * SHEAR, 0, 0, 1, 0)
         case Operation.SHEAR_Y:
-            matrix = (1, 0, 0, sign * _SHEAR, 1, 0)
+            matrix = (1, 0, 0, sign * SHEAR, 1, 0)
         case Operation.TRANSLATE_X:
-            matrix = (1, 0, sign * _SHIFT * width, 0, 1, 0)
+            matrix = (1, 0, sign * TRANSLATE_SHARE * width, 0, 1, 0)
         case Operation.TRANSLATE_Y:
-            matrix = (1, 0, 0, 0, 1, sign * _SHIFT * height)
+            matrix = (1, 0, 0, 0, 1, sign * TRANSLATE_SHARE * height)
     return image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
 
 

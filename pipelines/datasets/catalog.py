@@ -10,6 +10,7 @@ changed copy); against malice the readers defend themselves, by never running wh
 import difflib
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from mixmo_fast.errors import DataError
 
@@ -81,7 +82,7 @@ class DatasetInfo:
     std: tuple[float, float, float]
     crop_padding: int
     flip: bool
-    channels: int = 3
+    channels: Literal[3] = 3
     embedded: bool = False
     downloadable: bool = False
     served: tuple[ServedFile, ...] = ()

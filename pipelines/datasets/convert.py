@@ -31,6 +31,7 @@ from pipelines.datasets.store import (
     MANIFEST,
     Dataset,
     FileRecord,
+    Split,
     beton_name,
     images_name,
     labels_name,
@@ -120,10 +121,11 @@ def write_folder(info: DatasetInfo, originals: OriginalImages, folder: Path, pro
         OSError: The disk is full, or the folder cannot be written.
     """
     records = []
-    for split, images, labels in (
+    splits: tuple[tuple[Split, np.ndarray, np.ndarray], ...] = (
         ("train", originals.train_images, originals.train_labels),
         ("test", originals.test_images, originals.test_labels),
-    ):
+    )
+    for split, images, labels in splits:
         writers = (
             (beton_name(split), lambda file, images=images, labels=labels: write_beton(file, images, labels)),
             (images_name(split), lambda file, images=images: _write_npy(file, images)),
@@ -164,7 +166,7 @@ class _Hashed:
         self.sha256 = hashlib.sha256()
         self.size = 0
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: bytes | memoryview) -> int:
         """Appends `content`."""
         self.sha256.update(content)
         self.size += len(content)
@@ -175,7 +177,7 @@ def _write_npy(file: _Hashed, array: np.ndarray) -> None:
     # Not np.save: given anything but a real file it copies in small pieces.
     header = np.lib.format.header_data_from_array_1_0(array)
     np.lib.format.write_array_header_1_0(file, header)
-    file.write(memoryview(np.ascontiguousarray(array)).cast("B"))
+    file.write(np.ascontiguousarray(array).data.cast("B"))
 
 
 def _write_file(path: Path, write: Callable[[_Hashed], object]) -> FileRecord:

@@ -15,6 +15,9 @@ CIFAR-100-C or ImageNet-C (arXiv 1903.12261), even where a name is the same. Sev
 | `pixelate`       | averaged down, enlarged by repetition; side in between, a share   | 0.75, 0.625, 0.5, 0.375, 0.25 |
 | `jpeg`           | compressed, chroma subsampled (4:2:0); quality, as libjpeg counts | 50, 30, 20, 12, 7             |
 
+`torchvision.transforms.v2` defines the blur alone as it is here, and takes gigabytes for a wide one, which it does in
+two dimensions at once; its other noises, contrast and brightness are others, so nothing is taken from there.
+
 What becomes of an image depends on its pixels, its index in the split, the corruption, the severity and the seed
 alone: not on how the split is cut into batches, nor on the device.
 
@@ -130,8 +133,8 @@ def _uniforms(images: Tensor, name: str, severity: int, seed: int, first: int) -
     )
     words = philox.random_raw(len(images) * counts_per_image * _VALUES_PER_COUNT // 2)
     halves = words.astype("<u8", copy=False).view("<i4").astype(np.int32, copy=False)
-    halves = torch.from_numpy(halves.reshape(len(images), -1)[:, :count]).to(images.device)
-    return (halves.double().add_(2.0**31 + 0.5) * 2.0**-32).view(images.shape)
+    drawn = torch.from_numpy(halves.reshape(len(images), -1)[:, :count]).to(images.device)
+    return (drawn.double().add_(2.0**31 + 0.5) * 2.0**-32).view(images.shape)
 
 
 def _shot_noise(images: Tensor, uniforms: Tensor, photons: int) -> Tensor:

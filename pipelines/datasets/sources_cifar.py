@@ -9,6 +9,7 @@ stand-ins of this file, and every other name is refused. Legend: N images, H W p
 import io
 import pickle
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -103,7 +104,9 @@ def _reconstruct(*_: object) -> _PickledArray:
     return _PickledArray()
 
 
-def _from_buffer(raw: bytes, kind: _PickledType, shape: tuple[int, ...], order: str, *_: object) -> _PickledArray:
+def _from_buffer(
+    raw: bytes, kind: _PickledType, shape: tuple[int, ...], order: Literal["C", "F"], *_: object
+) -> _PickledArray:
     array = _PickledArray()
     array.values = kind.array(raw).reshape(shape, order=order)
     return array

@@ -182,7 +182,7 @@ def _tar_members(archive: Path, names: dict[str, OriginalFile]) -> Iterator[tupl
     with tarfile.open(archive) as tar:
         for member in tar:
             name = PurePosixPath(member.name).name
-            if member.isfile() and name in names:
-                yield name, tar.extractfile(member).read()
+            if member.isfile() and name in names and (file := tar.extractfile(member)):
+                yield name, file.read()
             if not names:  # the reader takes each name off as it gets it
                 return

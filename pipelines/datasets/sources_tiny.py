@@ -98,7 +98,8 @@ def _read_tree(
         paths = [name for _, name in listing]
         arrays.append(_decode_all(info, where, paths, read, progress, f"decoding {split} images"))
         arrays.append(np.array([rank[wnid] for wnid, _ in listing], dtype=np.int64))
-    return tuple(arrays)
+    train_images, train_labels, test_images, test_labels = arrays
+    return train_images, train_labels, test_images, test_labels
 
 
 def _images_by_class(names: Iterable[str], part: str) -> list[tuple[str, str]]:
@@ -132,7 +133,7 @@ def _decode_all(
                 if image.size != (info.width, info.height):
                     found = f"{image.width} x {image.height}"
                     raise DataError(f"{where}: {names[index]} is {found} pixels, not {info.width} x {info.height}")
-                images[index] = image.convert("RGB")
+                images[index] = np.asarray(image.convert("RGB"))
         except (UnidentifiedImageError, SyntaxError, *DAMAGED) as error:
             raise damaged(where / names[index], error) from error
 

@@ -244,7 +244,7 @@ def _load(dataset: Dataset, path: Path, dtype: np.dtype, shape: tuple[int, ...],
             # One sequential read, and what was read is what is checked: about a second for each 1.4 GB.
             content = np.fromfile(path, dtype=np.uint8)
             record = next(record for record in dataset.files if record.name == path.name)
-            if hashlib.sha256(content).hexdigest() != record.sha256:
+            if hashlib.sha256(content.data).hexdigest() != record.sha256:
                 raise DataError(f"{path}: its sha256 is not that of what was written: {remedy}")
             return content[array.offset :].view(dtype).reshape(shape)
     except (OSError, ValueError, EOFError) as error:

@@ -11,9 +11,9 @@ import pytest
 from lab import CONFIG
 from rich.console import Console
 
+from benchmarks.command import run_benchmark
 from benchmarks.machine import copy_bandwidth, memory_of_group
 from benchmarks.pipelines import DEFINITIONS, _Process
-from mixmo_fast.cli.benchmark import BenchmarkOptions, run_benchmark
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.run import build
 
@@ -27,9 +27,7 @@ def run(lab):
     def benchmark(**options):
         printed = io.StringIO()
         wanted = {"pipelines": "resident,reference", "repetitions": 2, "seconds": 0.05, "workers": 1}
-        result = run_benchmark(
-            BenchmarkOptions(lab.config, lab.data, **(wanted | options)), Console(file=printed, width=200)
-        )
+        result = run_benchmark(lab.config, lab.data, Console(file=printed, width=200), **wanted | options)
         return result, printed.getvalue()
 
     return benchmark
@@ -43,7 +41,7 @@ def processes_of_ours() -> list[str]:
 
 @pytest.mark.slow
 def test_each_number_of_rows_has_its_medians_and_ratios(run, tmp_path):
-    result, printed = run(rows="32,128", json=tmp_path / "out" / "b.json", plot=tmp_path / "b.png")
+    result, printed = run(rows="32,128", json_file=tmp_path / "out" / "b.json", plot=tmp_path / "b.png")
     assert json.loads((tmp_path / "out" / "b.json").read_text()) == result
     assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
     assert list(result["row_counts"]) == ["32", "128"] and result["rows"] == 32

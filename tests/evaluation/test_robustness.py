@@ -3,7 +3,6 @@
 import io
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +48,10 @@ RIGHT = {("fog", 1): 4, ("fog", 2): 3, ("snow", 1): 2, ("snow", 2): 1, ("spatter
 
 def fake_sets(right: dict[tuple[str, int], int] = RIGHT) -> list[CorruptedSet]:
     return [CorruptedSet(*place, FakeBatches(count)) for place, count in right.items()]
+
+
+def replace(found: Robustness, **changed) -> Robustness:
+    return Robustness(**dict(found) | changed)
 
 
 def evaluated(right: dict[tuple[str, int], int] = RIGHT) -> Robustness:

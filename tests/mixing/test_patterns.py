@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from mixmo_fast.mixing import ratios
-from mixmo_fast.mixing.patterns import BY_CHANNEL, FAMILIES, SPATIAL, draw_patterns, uniforms_per_pattern
+from mixmo_fast.mixing.methods import MASKS
+from mixmo_fast.mixing.patterns import draw_patterns, uniforms_per_pattern
 from mixmo_fast.mixing.places import draw_places
 from mixmo_fast.mixing.streams import Draw, Purpose
 
 COUNT, CHANNELS, HEIGHT, WIDTH = 400, 64, 32, 24
 SIZE = (CHANNELS, HEIGHT, WIDTH)
+MAPS = [name for name, mask in MASKS.items() if mask.place == "map"]
+BY_CHANNEL = [name for name, mask in MASKS.items() if mask.place == "channels"]
 
 
 def drawn(method: str, ratio: float | np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -20,10 +23,10 @@ def drawn(method: str, ratio: float | np.ndarray, seed: int = 0) -> tuple[np.nda
     return pattern / 128, values
 
 
-@pytest.mark.parametrize("method", FAMILIES)
+@pytest.mark.parametrize("method", [*MAPS, *BY_CHANNEL])
 def test_a_pattern_is_one_map_or_one_value_a_channel(method):
     pattern, _ = drawn(method, 0.4)
-    assert pattern.shape[1:] == ((1, HEIGHT, WIDTH) if method in SPATIAL else (CHANNELS, 1, 1))
+    assert pattern.shape[1:] == ((1, HEIGHT, WIDTH) if method in MAPS else (CHANNELS, 1, 1))
     assert (method == "noise") != bool(np.isin(pattern, (0, 1)).all())
 
 

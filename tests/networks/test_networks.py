@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mixmo_fast.mixing.block import mix_features, render_masks
 from mixmo_fast.networks.init import TRUNCATED_STD, initialize, small_normal_, truncated_he_normal_
-from mixmo_fast.networks.multi import MultiMemberNetwork
+from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.networks.preact_resnet import preact_resnet18
 from mixmo_fast.networks.reference_names import (
     from_reference,
@@ -460,5 +460,5 @@ def test_names_we_do_not_use_are_refused(name, members):
 
 def test_any_trunk_may_be_shared():
     trunk = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    network = MultiMemberNetwork(trunk, members=4, classes=3, stem_width=8, stem_stride=1, feature_width=8)
+    network = MixMo(trunk, members=4, classes=3, stem_width=8, stem_stride=1, feature_width=8)
     assert network(torch.zeros(2, 3, 5, 5)).shape == (2, 4, 3)

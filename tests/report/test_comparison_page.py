@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from browser import DESK, PHONE, Browser, find_browser
 from sample_reproduction import CPU, begin, fail, finish, finish_planned, full_sample, reproduction, row_of
-from test_report import SHAPE, Outline, as_css
+from test_report import SCRIPT, SHAPE, Outline, as_css
 
 from mixmo_fast.report.colours import DARK, LIGHT
 from mixmo_fast.report.compared import Results
@@ -20,7 +20,6 @@ from mixmo_fast.report.comparison_figures import (
     labels_of,
 )
 from mixmo_fast.report.drawing import as_svg
-from mixmo_fast.report.page_style import SCRIPT
 from mixmo_fast.reproduce.results import collect, write_results
 
 COMMAND = "mixmo-fast report runs/reproduce"
@@ -49,7 +48,7 @@ def page(sample) -> Outline:
 @pytest.fixture
 def no_figures(monkeypatch):
     """They take seconds to draw."""
-    monkeypatch.setattr("mixmo_fast.report.run_sections.as_svg", lambda plot, theme: "<svg/>")
+    monkeypatch.setattr("mixmo_fast.report.page.as_svg", lambda plot, theme: "<svg/>")
 
 
 def table_of(results: Results, title: str):
@@ -115,6 +114,16 @@ def test_a_link_leads_there_from_another_folder_too(sample, tmp_path, no_figures
     assert (tmp_path / link.replace("%20", " ")).resolve().read_text() == "its own"
 
 
+def test_a_link_cannot_leave_the_folder_by_a_scheme(tmp_path, no_figures):
+    run = reproduction(tmp_path / "plan", ("cifar10",), seeds=(1,)).runs[0]
+    folder = tmp_path / "runs" / "javascript:alert(1)"
+    finish(folder, run.config, [row_of(1, 0.9)])
+    (folder / "report.html").write_text("its own")
+    found = Outline(comparison_page(collect([folder], folder.parent), folder.parent, COMMAND))
+    (link,) = [one["href"] for one in found.all("a") if not one["href"].startswith("#")]
+    assert link == "javascript%3Aalert%281%29/report.html"
+
+
 def test_the_page_is_the_same_bytes_and_needs_nothing_else(sample, results, page):
     text = (sample / "report.html").read_text()
     assert comparison_page(collect([sample], sample), sample, COMMAND) == text
@@ -123,6 +132,12 @@ def test_the_page_is_the_same_bytes_and_needs_nothing_else(sample, results, page
     assert len(text) < 4_000_000
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+def test_every_row_of_a_table_has_a_cell_for_each_title(page):
+    widths = page.widths()
+    assert len(widths) == 3
+    assert all(len(set(table)) == 1 for table in widths)
 
 
 def test_every_figure_says_in_numbers_what_it_shows(page):

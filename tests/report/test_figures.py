@@ -35,14 +35,18 @@ from mixmo_fast.report.inspection_figures import (
     encoder_norms,
     members_at_inference,
 )
-from mixmo_fast.report.run_files import parse_history
 from mixmo_fast.report.run_plots import write_plots
-from mixmo_fast.report.saved import FilterActivity, SavedEvaluation, SavedInspection
 from mixmo_fast.report.score_figures import confusion_matrix, detection, reliability, risk_coverage, robustness
+from mixmo_fast.runfolder.evaluated import FilterActivity, SavedEvaluation, SavedInspection
+from mixmo_fast.runfolder.records import Epoch
 
 test_top1.__test__ = False  # a figure, not a test
 
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+
+
+def parse_history(rows: list[dict]) -> tuple[Epoch, ...]:
+    return tuple(map(Epoch.model_validate, rows))
 
 
 def on_canvas(plot: Plot, theme=LIGHT) -> Axes:
@@ -461,7 +465,7 @@ def test_a_picture_that_cannot_be_written_is_one_line_and_leaves_nothing(folder)
 
 
 def test_training_draws_the_same_learning_curves_as_the_report(folder):
-    plot_learning_curves(epochs_of(6), "run", folder / "ours.png")
+    plot_learning_curves(parse_history(epochs_of(6)), "run", folder / "ours.png")
     write_plots(folder)
     assert (folder / "ours.png").read_bytes() == (folder / "learning_curves.png").read_bytes()
 

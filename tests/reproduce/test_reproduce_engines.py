@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import ROOT, repeatable
+from lab import ROOT, read_history, repeatable
 from rich.console import Console
 from runs_lab import TINY, gone, planned, undisturbed
 
 from mixmo_fast.errors import DeviceError, MixmoError
 from mixmo_fast.reproduce import backlog, cluster, jobs, local
-from mixmo_fast.reproduce.command import ReproduceOptions, reproduce
+from mixmo_fast.reproduce.command import reproduce
 from mixmo_fast.reproduce.jobs import Launch, Outcome, is_complete
-from mixmo_fast.reproduce.plan import FAILED, LOG, PlannedRun, plan_reproduction, read_plan
-from mixmo_fast.training.lock import hold
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.reproduce.plan import PlannedRun, plan_reproduction, read_plan
+from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.runfolder.names import FAILED, LOG
 
 PRETENDER = """
 import json, os, signal, sys, time
@@ -237,9 +237,10 @@ def test_only_the_finished_run_of_this_plan_is_complete(launch, tmp_path):
 # -------------------------------------------------------------------------------------------- the command, for real
 
 
-def options_of(launch: Launch, **changes) -> ReproduceOptions:
+def reproduce_tiny(launch: Launch, console: Console, **changes) -> int:
     settings = {"targets": [str(launch.out.parent / "tiny.yaml")], "out": launch.out, "data": launch.data}
-    return ReproduceOptions(**settings | {"seeds": "2", "device": "cpu", "workers": 2} | changes)
+    settings |= {"seeds": "2", "device": "cpu", "workers": 2}
+    return reproduce(**settings | changes, console=console)
 
 
 @pytest.mark.slow
@@ -251,7 +252,7 @@ def test_one_command_trains_all_and_the_same_command_goes_on(launch, monkeypatch
     targets = [str(launch.out.parent / "tiny.yaml"), str(broken)]
     printed = io.StringIO()
     console = Console(file=printed, width=250)
-    assert reproduce(options_of(launch, targets=targets), console) == 1
+    assert reproduce_tiny(launch, console, targets=targets) == 1
     told = printed.getvalue()
     assert "2 of 4 runs not complete" in told and told.count("failed") >= 2
     plan = read_plan(launch.out)
@@ -264,7 +265,7 @@ def test_one_command_trains_all_and_the_same_command_goes_on(launch, monkeypatch
         assert "tinyimagenet" in (run.folder(launch.out) / FAILED).read_text()
     assert (launch.out / "report.html").is_file()
     times = {path: path.stat().st_mtime_ns for path in plan.runs[0].folder(launch.out).rglob("*.pt")}
-    assert reproduce(options_of(launch), console) == 0  # what was asked for is complete, whatever else is there
+    assert reproduce_tiny(launch, console) == 0  # what was asked for is complete, whatever else is there
     assert "2 runs, 2 complete already" in printed.getvalue()
     assert times == {path: path.stat().st_mtime_ns for path in plan.runs[0].folder(launch.out).rglob("*.pt")}
 
@@ -290,7 +291,7 @@ def test_devices_that_are_not_there_are_refused(launch, monkeypatch):
     planned(launch, 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="--gpus 2: torch sees no CUDA device here; use --workers"):
-        reproduce(options_of(launch, device="auto", workers=None, gpus=2), Console(file=io.StringIO()))
+        reproduce_tiny(launch, Console(file=io.StringIO()), device="auto", workers=None, gpus=2)
 
 
 def test_without_ray_the_extra_is_named(launch, monkeypatch):

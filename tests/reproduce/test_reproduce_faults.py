@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from lab import ROOT, repeatable
+from lab import ROOT, read_history, repeatable
 from runs_lab import TINY, gone, planned, processes_with, undisturbed
 
 from mixmo_fast.reproduce import jobs
 from mixmo_fast.reproduce.jobs import Launch, is_complete
-from mixmo_fast.reproduce.plan import FAILED, PlannedRun
-from mixmo_fast.training.lock import hold, lock_owner
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.lock import hold, lock_owner
+from mixmo_fast.runfolder.names import FAILED
 
 # What a driver runs. Each worker marks where it begins and ends, and whether the last one that began is still alive.
 MARKS = """

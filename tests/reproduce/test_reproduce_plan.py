@@ -20,7 +20,7 @@ from mixmo_fast.config.paper import PAPER_RUNS, PUBLISHED_TOP1, paper_config
 from mixmo_fast.config.schema import NetworkConfig, ScheduleConfig
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.networks import work as counted
-from mixmo_fast.reproduce.command import ReproduceOptions, reproduce
+from mixmo_fast.reproduce.command import reproduce
 from mixmo_fast.reproduce.estimate import Speed, estimate, read_speed, speeds_of_runs
 from mixmo_fast.reproduce.extend import extend, update_plan
 from mixmo_fast.reproduce.plan import PLAN, parse_seeds, plan_reproduction, read_plan, write_plan
@@ -370,8 +370,8 @@ def test_the_disk_that_is_announced_is_the_disk_that_is_taken(trained, digits):
 
 def dry_run(tmp_path, *targets, **options) -> str:
     printed = io.StringIO()
-    how = ReproduceOptions(targets, tmp_path / "out", tmp_path / "data", dry_run=True, **options)
-    assert reproduce(how, Console(file=printed, width=200)) == 0
+    console = Console(file=printed, width=200)
+    assert reproduce(targets, tmp_path / "out", tmp_path / "data", console, dry_run=True, **options) == 0
     return printed.getvalue()
 
 
@@ -405,8 +405,8 @@ def test_a_dry_run_knows_what_is_there(tmp_path):
 def test_a_dry_run_of_everything_takes_no_time_and_no_torch(tmp_path):
     code = (
         "import sys; from pathlib import Path; from rich.console import Console;"
-        "from mixmo_fast.reproduce.command import ReproduceOptions, reproduce;"
-        "reproduce(ReproduceOptions(['all'], Path('out'), Path('data'), dry_run=True), Console(width=160));"
+        "from mixmo_fast.reproduce.command import reproduce;"
+        "reproduce(['all'], Path('out'), Path('data'), Console(width=160), dry_run=True);"
         "print('torch' in sys.modules)"
     )
     done, seconds = run_timed([sys.executable, "-c", code], cwd=tmp_path)

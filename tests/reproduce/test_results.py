@@ -6,6 +6,8 @@ import math
 import re
 import shutil
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,9 @@ from mixmo_fast.errors import MixmoError
 from mixmo_fast.report.compared import Results
 from mixmo_fast.report.comparison_text import as_markdown
 from mixmo_fast.reproduce.found import find_runs
-from mixmo_fast.reproduce.reporting import ReportOptions, write_comparison
+from mixmo_fast.reproduce.reporting import write_comparison
 from mixmo_fast.reproduce.results import collect, difference, statistic, write_results
+from mixmo_fast.runfolder.history import read_history
 from mixmo_fast.training.summary import summarise
 
 VANILLA = "exp_cifar100_wrn2810_1net_standard_bar1"
@@ -54,7 +57,7 @@ def console() -> tuple[Console, io.StringIO]:
 @pytest.fixture
 def fast_page(monkeypatch):
     """A page whose figures take no time to draw."""
-    monkeypatch.setattr("mixmo_fast.report.run_sections.as_svg", lambda plot, theme: "<svg/>")
+    monkeypatch.setattr("mixmo_fast.report.page.as_svg", lambda plot, theme: "<svg/>")
 
 
 def only(results: Results):
@@ -162,10 +165,10 @@ def test_best_on_test_does_not_depend_on_where_it_is_read(tmp_path):
     rows = [row_of(1, 0.5), row_of(2, 0.7), row_of(3, 0.7), row_of(4, 0.6)]
     begin(tmp_path / "a" / VANILLA, config, rows)
     (seed,) = only(collect([tmp_path], tmp_path)).seeds
-    summary = summarise(VANILLA, config, rows, GPU, "resident", "bf16")
-    assert (seed.best_on_test, seed.best_epoch) == (summary["best_on_test"]["top1"], summary["best_on_test"]["epoch"])
+    summary = summarise(VANILLA, config, read_history(tmp_path / "a" / VANILLA), GPU, "resident", "bf16")
+    assert (seed.best_on_test, seed.best_epoch) == (summary.best_on_test.top1, summary.best_on_test.epoch)
     assert seed.best_epoch == 3  # the latest of equals
-    assert seed.last == summary["last"]["top1"] and seed.train_seconds == summary["train_seconds"]
+    assert seed.last == summary.last.top1 and seed.train_seconds == summary.train_seconds
 
 
 # Tables
@@ -348,7 +351,7 @@ def test_results_json_holds_all_numbers_and_can_be_read_back(tmp_path, console, 
     plan = reproduction(tmp_path, (write_config(tmp_path, CUT),))
     for run, best in zip(plan.runs, (0.8, 0.82, 0.81), strict=True):
         finish_planned(tmp_path, run, best)
-    write_comparison(ReportOptions((tmp_path,)), console[0])
+    write_comparison((tmp_path,), console[0])
     text = (tmp_path / "results.json").read_text()
     back = Results.model_validate_json(text)
     collected = collect([tmp_path], tmp_path)
@@ -368,7 +371,7 @@ def test_the_same_runs_make_the_same_files_wherever_they_lie(tmp_path, console, 
         finish_planned(folders[0], run.planned, 0.9)
     shutil.copytree(folders[0], folders[1])
     for folder in folders:
-        write_comparison(ReportOptions((folder,)), console[0])
+        write_comparison((folder,), console[0])
     for name in ("results.json", "results.md", "report.html"):
         one, two = ((folder / name).read_text().replace(str(folder), "HERE") for folder in folders)
         assert one == two
@@ -378,7 +381,7 @@ def test_the_printed_table_has_the_numbers_and_says_where_the_files_are(tmp_path
     plan = reproduction(tmp_path, (write_config(tmp_path, CUT),), scale=1.0)
     for run, best in zip(plan.runs[:2], (0.85, 0.86), strict=True):
         finish_planned(tmp_path, run, best)
-    page = write_comparison(ReportOptions((tmp_path,)), console[0])
+    page = write_comparison((tmp_path,), console[0])
     text = console[1].getvalue()
     assert page == tmp_path / "report.html" and str(page) in text and str(tmp_path / "results.json") in text
     for part in ("85.52 - 85.59 %", "85.50 ± 0.71 %", "-0.02", "2 of 3", "1 waiting"):
@@ -388,12 +391,12 @@ def test_the_printed_table_has_the_numbers_and_says_where_the_files_are(tmp_path
 
 def test_a_single_run_gets_its_own_page_anew_and_no_comparison_over_it(trained, tmp_path, console, fast_page):
     run = shutil.copytree(trained.run, tmp_path / "tiny")
-    page = write_comparison(ReportOptions((run,)), console[0])
+    page = write_comparison((run,), console[0])
     assert page == run / "report.html" and "<h1>tiny</h1>" in page.read_text()
     assert "The recipe in plain words" in page.read_text()
     assert not (run / "results.json").exists()
     page.unlink()
-    other = write_comparison(ReportOptions((run,), tmp_path / "out"), console[0])
+    other = write_comparison((run,), console[0], tmp_path / "out")
     assert other == tmp_path / "out" / "report.html" and (tmp_path / "out" / "results.md").is_file()
     assert page.is_file() and "../tiny/report.html" in other.read_text()
 
@@ -402,11 +405,26 @@ def test_each_writes_the_pages_of_runs_that_have_ended(trained, tmp_path, consol
     for name in ("a", "b"):
         shutil.copytree(trained.run, tmp_path / name)
     (tmp_path / "b" / "summary.json").unlink()
-    write_comparison(ReportOptions((tmp_path,)), console[0])
+    write_comparison((tmp_path,), console[0])
     assert not (tmp_path / "a" / "report.html").exists()
-    write_comparison(ReportOptions((tmp_path,), each=True), console[0])
+    write_comparison((tmp_path,), console[0], each=True)
     assert (tmp_path / "a" / "report.html").is_file() and not (tmp_path / "b" / "report.html").exists()
     assert f"mixmo-fast report {tmp_path} --each" in (tmp_path / "results.md").read_text()
+
+
+def test_a_report_is_written_without_torch(trained, tmp_path):
+    run = shutil.copytree(trained.run, tmp_path / "tiny")
+    plan = reproduction(tmp_path / "many", seeds=(1,))
+    finish_planned(tmp_path / "many", plan.runs[0], 0.9)
+    code = (
+        "import atexit, sys; from mixmo_fast.cli.app import main; "
+        "atexit.register(lambda: print(*sorted({'torch', 'jinja2'} & set(sys.modules)))); main()"
+    )
+    for folder in (run, tmp_path / "many"):
+        command = [sys.executable, "-c", code, "report", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+        assert done.stdout.splitlines()[-1] == "jinja2"  # by which the page was written
+        assert (folder / "report.html").is_file()
 
 
 def test_what_cannot_be_reported_is_one_line(trained, tmp_path, console):
@@ -421,10 +439,10 @@ def test_what_cannot_be_reported_is_one_line(trained, tmp_path, console):
     }
     for places, says in cases.items():
         with pytest.raises(MixmoError, match=re.escape(says)) as error:
-            write_comparison(ReportOptions(places), console[0])
+            write_comparison(places, console[0])
         assert "\n" not in str(error.value)
     with pytest.raises(MixmoError, match="is a run folder"):
-        write_comparison(ReportOptions((trained.folder,), trained.run), console[0])
+        write_comparison((trained.folder,), console[0], trained.run)
     blocked = tmp_path / "file"
     blocked.write_text("")
     for out in (blocked, blocked / "deeper"):

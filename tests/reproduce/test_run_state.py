@@ -12,10 +12,10 @@ from sample_reproduction import begin, fail, finish, reproduction, row_of, write
 
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.run_state import RunState, read_state, sum_of_seconds_left
-from mixmo_fast.reproduce.status import StatusOptions, show_status
+from mixmo_fast.reproduce.status import show_status
 from mixmo_fast.reproduce.tables import states_table, totals_line
 from mixmo_fast.reproduce.watch import States, Watch
-from mixmo_fast.training.lock import hold
+from mixmo_fast.runfolder.lock import hold
 
 
 @pytest.fixture
@@ -220,7 +220,7 @@ def test_status_shows_every_planned_run_its_numbers_and_its_error(tmp_path, plan
     begin(second.folder(tmp_path), second.config, [row_of(1, 0.1234, rows_per_second=4321.0)])
     fail(third.folder(tmp_path), "it [diverged]")
     console, file = log()
-    states = show_status(StatusOptions(tmp_path), console)
+    states = show_status(tmp_path, console)
     text = file.getvalue()
     assert [state.status for state in states] == ["complete", "stopped", "failed"] + ["waiting"] * 13
     line = next(line for line in text.splitlines() if "stopped" in line)
@@ -232,7 +232,7 @@ def test_status_shows_every_planned_run_its_numbers_and_its_error(tmp_path, plan
 
 def test_status_of_run_folders_that_nobody_planned(trained):
     console, file = log()
-    (state,) = show_status(StatusOptions(trained.folder), console)
+    (state,) = show_status(trained.folder, console)
     assert (state.name, state.status, state.epoch) == ("tiny", "complete", 4)
     assert "1 of 1 complete" in file.getvalue()
 
@@ -240,9 +240,9 @@ def test_status_of_run_folders_that_nobody_planned(trained):
 def test_status_of_nothing_is_one_line(tmp_path):
     console, _ = log()
     with pytest.raises(MixmoError, match="no such folder"):
-        show_status(StatusOptions(tmp_path / "nowhere"), console)
+        show_status(tmp_path / "nowhere", console)
     with pytest.raises(MixmoError, match="no runs in it") as error:
-        show_status(StatusOptions(tmp_path), console)
+        show_status(tmp_path, console)
     assert "\n" not in str(error.value)
 
 
@@ -256,7 +256,7 @@ def test_watching_ends_by_itself_when_all_runs_have(tmp_path, plan, monkeypatch)
     )
     later.start()
     console, _ = terminal()
-    states = show_status(StatusOptions(tmp_path, watch=True), console)
+    states = show_status(tmp_path, console, watch=True)
     later.join()
     assert states[0].status == "complete"
 

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import torch
 from fashion import needs_fashion_mnist
-from lab import CONFIG, Lab
+from lab import CONFIG, Lab, read_history
 from originals import IDX_NAMES, idx_bytes
 
 from benchmarks.parity import write_cifar10
 from mixmo_fast.errors import ConfigError, DataError, MixmoError
 from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.evaluation.temperature import fit_temperature
-from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run, save_predictions
+from mixmo_fast.run.evaluate import evaluate_run, save_predictions
 from mixmo_fast.run.page import record_evaluation
 from mixmo_fast.run.shifted import resize
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from mixmo_fast.training.runlog import read_history
 from pipelines.datasets.catalog import dataset_info
 from pipelines.datasets.cifar_c import CORRUPTIONS
 from pipelines.datasets.convert import convert
@@ -70,9 +69,9 @@ def test_temperature_scaling_is_part_of_every_evaluation(trained):
     assert len(found.scaling.temperatures) == 2
     assert found.scaling.scores.nll < found.scores.nll
     assert found.scaling.scores.top1 == found.scores.top1
-    before, after = found.as_dict()["reliability"].values()
+    before, after = found.record().as_dict()["reliability"].values()
     assert sum(one["count"] for one in before) == sum(one["count"] for one in after) == 359
-    assert np.trace(found.as_dict()["confusion"]) == round(359 * found.scores.top1)
+    assert np.trace(found.record().confusion) == round(359 * found.scores.top1)
 
 
 def test_a_temperature_from_held_out_training_images_needs_a_run_that_held_some_out(trained, lab):
@@ -108,7 +107,7 @@ def test_synthetic_corruptions_of_the_digits(trained, corrupted):
 def test_mean_corruption_error_against_a_run_is_one_for_itself(trained, corrupted, tmp_path):
     record = tmp_path / "other"
     record.mkdir()
-    (record / "evaluation.json").write_text(json.dumps(corrupted.as_dict()))
+    (record / "evaluation.json").write_text(json.dumps(corrupted.record().as_dict()))
     found = trained.evaluate(robustness="synthetic", mce_against=record)
     assert found.robustness.mce == pytest.approx(1)
     assert found.robustness.mce_against == str(record)
@@ -209,7 +208,7 @@ def test_the_digits_against_fashion_mnist(trained, on_fashion_mnist, tmp_path):
     data.mkdir()
     for name, place in (("digits", trained), ("fashion_mnist", on_fashion_mnist)):
         (data / name).symlink_to(place.data / name)
-    found = evaluate_run(EvaluateOptions(trained.run, "last", data, ood=("fashion_mnist",), device="cpu"), print)
+    found = evaluate_run(trained.run, print, checkpoint="last", data=data, ood=("fashion_mnist",), device="cpu")
     assert found.ood[0].images == 250
 
 

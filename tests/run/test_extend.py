@@ -3,13 +3,12 @@
 import itertools
 
 import pytest
-from lab import CONFIG, Lab, assert_same_tensors, repeatable
+from lab import CONFIG, Lab, assert_same_tensors, read_history, repeatable
 
 from mixmo_fast.config.load import check_config, parse_config
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.training import loop
 from mixmo_fast.training.resume import first_difference
-from mixmo_fast.training.runlog import read_history
 
 SINGLE = CONFIG.replace("members: 2", "members: 1").replace("mixing: {method: patch, prob: 0.5}\n", "")
 STEADY = ("mixing.decay_from=1",)

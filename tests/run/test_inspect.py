@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lab import read_history
 
 from mixmo_fast.evaluation.members import top1_by_members
 from mixmo_fast.evaluation.metrics import evaluate_logits
@@ -15,7 +16,6 @@ from mixmo_fast.networks.anatomy import active_filters, encoder_l1, mean_share
 from mixmo_fast.networks.preact_resnet import preact_resnet18
 from mixmo_fast.networks.wide_resnet import wide_resnet
 from mixmo_fast.run.inspect import inspect_run
-from mixmo_fast.training.runlog import read_history
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_many_members_do_not_try_every_subset():
 
 def test_inspecting_a_run_gives_what_its_weights_and_metrics_say(trained):
     found = inspect_run(trained.config, "last", trained.data, trained.folder / "runs", "cpu", print)
-    content = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    content = json.loads(json.dumps(found.record().as_dict(), allow_nan=False))
     history = read_history(trained.run)
     assert content["epoch"] == 4
     assert content["top1_by_members"][-1]["top1"] == pytest.approx(history[-1]["top1"])

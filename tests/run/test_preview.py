@@ -14,7 +14,7 @@ from mixmo_fast.config.load import load_config
 from mixmo_fast.evaluation import plots
 from mixmo_fast.mixing.plan import draw_step_plan
 from mixmo_fast.run import build
-from mixmo_fast.run.preview import PreviewOptions, first_patch_step, preview_run, recipe_in_a_line
+from mixmo_fast.run.preview import first_patch_step, preview_run, recipe_in_a_line
 from pipelines.datasets.store import open_dataset
 
 PNG = b"\x89PNG"
@@ -42,8 +42,7 @@ def preview(config, digits, tmp_path):
     """Draws into a file and returns what was said of it."""
 
     def draw(*overrides: str, out: str = "preview.png", **options) -> str:
-        asked = PreviewOptions(config, tmp_path / out, digits, overrides=overrides, **options)
-        return preview_run(asked, notify=pytest.fail)
+        return preview_run(config, tmp_path / out, pytest.fail, data=digits, overrides=overrides, **options)
 
     return draw
 
@@ -121,7 +120,7 @@ def test_the_same_arguments_draw_the_same_picture_and_another_seed_another(previ
 def test_a_run_leaves_the_picture_that_the_preview_showed(lab, tmp_path):
     lab.train("schedule.epochs=1", device="cpu")
     out = tmp_path / "preview.png"
-    preview_run(PreviewOptions(lab.config, out, lab.data, overrides=("schedule.epochs=1",)), notify=pytest.fail)
+    preview_run(lab.config, out, pytest.fail, data=lab.data, overrides=("schedule.epochs=1",))
     assert (lab.run / "first_batch.png").read_bytes() == out.read_bytes()
 
 

@@ -17,7 +17,7 @@ from places import TESTS
 
 from benchmarks.parity import make_data, write_cifar10
 from mixmo_fast.errors import CheckpointError
-from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
+from mixmo_fast.run.evaluate import evaluate_run
 from mixmo_fast.training.reference_checkpoint import load_reference_checkpoint
 from pipelines.datasets.convert import convert
 
@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 
 def evaluate(data: Path, checkpoint: Path = CHECKPOINT, config: Path = CONFIG, notes: list[str] | None = None):
     said = [] if notes is None else notes
-    return evaluate_run(EvaluateOptions(config, str(checkpoint), data, data / "runs", "cpu"), said.append)
+    return evaluate_run(config, said.append, checkpoint=str(checkpoint), data=data, runs=data / "runs", device="cpu")
 
 
 def test_logits_are_the_authors(data):

@@ -8,12 +8,11 @@ import sys
 import time
 
 import pytest
-from lab import ROOT, assert_same_tensors, repeatable
+from lab import ROOT, assert_same_tensors, read_history, repeatable
 
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.runfolder.lock import hold
 from mixmo_fast.training import loop
-from mixmo_fast.training.lock import hold
-from mixmo_fast.training.runlog import read_history
 from pipelines.resident import ResidentTraining
 
 

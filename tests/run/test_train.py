@@ -3,19 +3,20 @@
 import io
 import json
 import statistics
+import subprocess
+import sys
 
 import pytest
 import torch
-from lab import CONFIG, ROOT, Lab, assert_same_tensors
+from lab import CONFIG, ROOT, Lab, assert_same_tensors, read_history
 from rich.console import Console
 
 from mixmo_fast.errors import DivergedError, MixmoError
 from mixmo_fast.evaluation.metrics import evaluate_logits
 from mixmo_fast.files import write_text
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import load_checkpoint
-from mixmo_fast.training.runlog import read_history
 
 
 def test_the_run_folder_holds_everything(trained):
@@ -57,11 +58,43 @@ def test_the_summary_says_what_was_reached_and_how_fast(trained):
     assert summary["versions"]["torch"] == torch.__version__
 
 
+def test_nothing_is_drawn_before_the_first_step(lab):
+    """Matplotlib takes a second to import; the first batch is drawn when the first epoch is over."""
+    code = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from mixmo_fast.run import train
+from mixmo_fast.training.step import TrainingStep
+
+loaded, step = [], TrainingStep.__call__
+def watched(*arguments):
+    loaded.append("matplotlib" in sys.modules)
+    return step(*arguments)
+TrainingStep.__call__ = watched
+config, data, runs = map(Path, sys.argv[1:])
+places = {"data": data, "runs": runs, "device": "cpu", "report": False}
+train.train_run(config, Console(quiet=True), overrides=["schedule.epochs=1"], **places)
+print(any(loaded), len(loaded), "matplotlib" in sys.modules)
+"""
+    command = [sys.executable, "-c", code, str(lab.config), str(lab.data), str(lab.folder / "runs")]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.split() == ["False", "22", "True"]
+
+
+def test_a_picture_that_an_interrupted_run_owes_is_drawn_when_it_goes_on(lab):
+    lab.train("schedule.epochs=2", "mixing.decay_from=1")
+    picture = lab.run / "first_batch.png"
+    picture.unlink()
+    lab.train("schedule.epochs=3", "mixing.decay_from=1", extend=True)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 def test_the_quickstart_is_as_accurate_as_the_readme_says(tmp_path, digits):
     """At least 97 % of the test digits; the committed result has the median of three seeds."""
     config = ROOT / "configs" / "quickstart.yaml"
-    folder = train_run(TrainOptions(config, digits, tmp_path), Console(file=io.StringIO()))
+    folder = train_run(config, Console(file=io.StringIO()), data=digits, runs=tmp_path)
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["last"]["top1"] >= 0.97
 

@@ -1,6 +1,7 @@
 """A folder in which tests train the smallest network on the digits, and how to compare what came out."""
 
 import io
+import json
 from pathlib import Path
 
 import torch
@@ -9,8 +10,8 @@ from rich.console import Console
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.run import build
-from mixmo_fast.run.evaluate import EvaluateOptions, evaluate_run
-from mixmo_fast.run.train import TrainOptions, train_run
+from mixmo_fast.run.evaluate import evaluate_run
+from mixmo_fast.run.train import train_run
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
 
 CONFIG = """
@@ -40,10 +41,9 @@ class Lab:
 
     def train(self, *overrides: str, **options) -> Path:
         console = Console(file=self.printed, width=200)
-        runs = options.pop("runs", self.folder / "runs")
-        options.setdefault("device", "cpu")
-        options.setdefault("report", False)  # takes seconds, which most tests have no use for
-        return train_run(TrainOptions(self.config, self.data, runs, overrides=overrides, **options), console)
+        settings = {"data": self.data, "runs": self.folder / "runs", "device": "cpu"}
+        settings["report"] = False  # takes seconds, which most tests have no use for
+        return train_run(self.config, console, overrides=overrides, **settings | options)
 
     def path(self, name: str = "last") -> Path:
         return self.run / "checkpoints" / f"{name}.pt"
@@ -53,8 +53,8 @@ class Lab:
         return {key: value for key, value in vars(load_checkpoint(self.path(name))).items() if key != "history"}
 
     def evaluate(self, which: str = "last", target: Path | None = None, **options):
-        target = target or self.config
-        return evaluate_run(EvaluateOptions(target, which, self.data, self.folder / "runs", "cpu", **options), print)
+        place = {"data": self.data, "runs": self.folder / "runs", "device": "cpu"}
+        return evaluate_run(target or self.config, print, checkpoint=which, **place, **options)
 
 
 def assert_same_tensors(first: object, second: object) -> None:
@@ -71,6 +71,11 @@ def assert_same_tensors(first: object, second: object) -> None:
             assert_same_tensors(*pair)
     else:
         assert first == second
+
+
+def read_history(run: Path) -> list[dict]:
+    """The rows of `metrics.jsonl` as they are in the file, oldest first."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
 def repeatable(history: list[dict]) -> list[dict]:

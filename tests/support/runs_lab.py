@@ -6,13 +6,12 @@ import time
 from pathlib import Path
 
 import torch
-from lab import repeatable
+from lab import read_history, repeatable
 from rich.console import Console
 
 from mixmo_fast.reproduce.jobs import Launch
 from mixmo_fast.reproduce.plan import PlannedRun, plan_reproduction, write_plan
-from mixmo_fast.run.train import TrainOptions, train_run
-from mixmo_fast.training.runlog import read_history
+from mixmo_fast.run.train import train_run
 
 TINY = """
 data: {dataset: digits, holdout: 0.8}
@@ -39,8 +38,10 @@ def undisturbed(run: PlannedRun, launch: Launch, folder: Path) -> list[dict]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        options = TrainOptions(run.config_path(launch.out), launch.data, folder, device="cpu", report=False)
-        return repeatable(read_history(train_run(options, Console(file=io.StringIO()))))
+        console = Console(file=io.StringIO())
+        path = run.config_path(launch.out)
+        trained = train_run(path, console, data=launch.data, runs=folder, device="cpu", report=False)
+        return repeatable(read_history(trained))
     finally:
         torch.set_num_threads(threads)
 

@@ -8,7 +8,8 @@ from sample_run import write_json
 
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
-from mixmo_fast.reproduce.plan import FAILED, PlannedRun, ReproductionPlan, plan_reproduction, write_plan
+from mixmo_fast.reproduce.plan import PlannedRun, ReproductionPlan, plan_reproduction, write_plan
+from mixmo_fast.runfolder.names import FAILED
 
 GPU, CPU = "NVIDIA H100 80GB HBM3", "cpu (x86_64)"
 

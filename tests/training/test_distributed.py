@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from lab import CONFIG, ROOT, Lab, drift, fresh_network
+from lab import CONFIG, ROOT, Lab, drift, fresh_network, read_history
 from torch import nn
 
 from mixmo_fast.config.load import parse_config
@@ -25,7 +25,6 @@ from mixmo_fast.run import train as train_command
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.distributed import Ranks, SynchronisedBatchNorm, ranks_of_environment
 from mixmo_fast.training.precision import Precision
-from mixmo_fast.training.runlog import read_history
 from pipelines.datasets.catalog import dataset_info
 from pipelines.datasets.store import open_dataset
 
@@ -144,7 +143,8 @@ def test_the_ranks_batches_are_the_whole_batch(digits, name, request):
     options = build.PipelineOptions(name, workers=1)
 
     def first(ranks: Ranks, count: int = 3) -> list[dict[str, torch.Tensor]]:
-        with closing(build.make_training_batches(config, dataset, options, CPU, FP32, ranks)) as batches:
+        recipe = build.make_recipe(config, dataset, ranks)
+        with closing(build.make_training_batches(config, dataset, options, CPU, FP32, recipe)) as batches:
             assert batches.steps_per_epoch == 11
             steps = batches.epoch(1)
             return [{key: value.clone() for key, value in vars(next(steps)).items()} for _ in range(count)]

@@ -22,9 +22,7 @@ def test_learning_rates_of_the_published_runs(case):
     assert (steps, config.schedule.epochs) == (case["steps_per_epoch"], case["epochs"])
     for key, golden in case["learning_rate_at_epoch:step"].items():
         epoch, step = map(int, key.split(":"))
-        schedule = config.schedule
-        rate = learning_rate(config.optimizer.lr, schedule.warmup_steps, schedule.milestones, steps, epoch, step)
-        assert rate == pytest.approx(golden, rel=1e-12), key
+        assert learning_rate(config, steps, epoch, step) == pytest.approx(golden, rel=1e-12), key
 
 
 @pytest.mark.parametrize("case", json.loads((GOLDEN / "networks.json").read_text()), ids=lambda case: case["arch"])

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from lab import CONFIG, Lab, assert_same_tensors, drift, fresh_network
+from lab import CONFIG, Lab, assert_same_tensors, drift, fresh_network, read_history
 
 from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import StepConfig
@@ -20,7 +20,6 @@ from mixmo_fast.training import options, precision, progress
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.options import choose_options
 from mixmo_fast.training.precision import Precision, choose_precision
-from mixmo_fast.training.runlog import read_history
 from mixmo_fast.training.schedule import base_rate
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from pipelines.datasets.catalog import dataset_info
@@ -116,7 +115,10 @@ def test_a_cpu_compiles_what_is_worth_it(monkeypatch):
     for name, dataset, compiled in (("wide_resnet, depth: 10, width: 1", "digits", False), (None, "cifar100", True)):
         text = CONFIG.replace("digits", dataset)
         text = text if name else text.replace("depth: 10, width: 1", "depth: 28, width: 10")
-        chosen = build.make_step_options(parse_config(text, "test"), dataset_info(dataset), CPU)
+        config, info = parse_config(text, "test"), dataset_info(dataset)
+        with torch.device("meta"):
+            network = build.make_network(config, info.classes)
+        chosen = build.make_step_options(config, network, info, CPU)
         assert chosen.compile is compiled
         assert (chosen.cuda_graph, chosen.stem) == (False, "separate")
     monkeypatch.setattr(shutil, "which", lambda _: None)

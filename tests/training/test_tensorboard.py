@@ -4,11 +4,10 @@ import io
 
 import numpy as np
 import pytest
+from lab import read_history
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
-
-from mixmo_fast.training.runlog import read_history
 
 
 @pytest.fixture(scope="module")

@@ -1,100 +1,29 @@
-"""The forms of a run folder's JSON files, as far as figures and pages want them.
+"""What evaluations and inspections write about a checkpoint and its page reads.
 
-A file may be of an older version, so every key that a reader can do without may be missing; what is there has to be
-of its type and shape. Unknown keys are left for others. Rates and shares are fractions, NLL in nats; None is what is
-missing or undefined.
+What a `Saved...` is of is richer while it lives: it has a network, logits, or checks of its own.
+
+Rates and shares are fractions, NLL in nats; None is what is undefined, or missing in a file of an older version.
 
 Shapes: M members, K classes, B bins, C corruptions, V severities, F filters of an encoder, T thresholds.
 """
 
-from typing import Any
+from pydantic import model_validator
 
-from pydantic import BaseModel, ConfigDict, model_validator
-
-
-class SavedPart(BaseModel):
-    """The rules that all of them share."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+from mixmo_fast.runfolder.record import Record
+from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.runfolder.scores import Scores
 
 
-class SavedScores(SavedPart):
-    """Scores of a test set; see `mixmo_fast.evaluation.metrics.Scores`."""
+class Bin(Record):
+    """One bar of a reliability diagram: the images whose confidence is in (low, high].
 
-    top1: float | None = None
-    top5: float | None = None
-    nll: float | None = None
-    ece: float | None = None
-    brier: float | None = None
-    auc: float | None = None
-    tace: float | None = None
-    member_top1: tuple[float, ...] = ()
-    member_top1_mean: float | None = None
-    diversity: float | None = None
-    disagreement: float | None = None
-
-
-class Epoch(SavedScores):
-    """A line of `metrics.jsonl`; without scores where the epoch was not evaluated."""
-
-    epoch: int
-    learning_rate: float | None = None
-    train_loss: float | None = None
-    train_seconds: float | None = None
-    test_seconds: float | None = None
-    rows_per_second: float | None = None
-
-
-class BestScores(SavedScores):
-    """Scores of the epoch with the best test top-1."""
-
-    epoch: int | None = None
-
-
-class RunSummary(SavedPart):
-    """`summary.json`."""
-
-    dataset: str | None = None
-    config: str | None = None
-    seed: int | None = None
-    epochs: int | None = None
-    device: str | None = None
-    pipeline: str | None = None
-    precision: str | None = None
-    last: SavedScores | None = None
-    best_on_test: BestScores | None = None
-    rows_per_second: float | None = None
-    images_per_second: float | None = None
-    train_seconds: float | None = None
-    definitions: dict[str, str] = {}
-    versions: dict[str, str] = {}
-
-
-class StartedFrom(SavedPart):
-    """The file whose weights, and momentum if so, a run began with; see `mixmo_fast.training.start`."""
-
-    path: str
-    sha256: str
-    optimizer: bool = False
-
-
-class Environment(SavedPart):
-    """`environment.json`."""
-
-    versions: dict[str, str] = {}
-    platform: str | None = None
-    device: str | None = None
-    cpu_capability: str | None = None
-    cuda: str | None = None
-    threads: int | None = None
-    command: tuple[str, ...] = ()
-    ranks: int | None = None
-    init: StartedFrom | None = None
-    step: dict[str, Any] = {}
-
-
-class Bin(SavedPart):
-    """A bin of confidence; its averages are None where it is empty."""
+    Attributes:
+        low: Lower edge.
+        high: Upper edge.
+        count: Images.
+        confidence: Their mean confidence; None where there are none.
+        accuracy: Fraction of them that is predicted right; None where there are none.
+    """
 
     low: float
     high: float
@@ -103,23 +32,32 @@ class Bin(SavedPart):
     accuracy: float | None = None
 
 
-class Reliability(SavedPart):
+class Reliability(Record):
     """Bins (B) before and, where there is one, after temperature scaling."""
 
     before: tuple[Bin, ...] = ()
     after: tuple[Bin, ...] | None = None
 
 
-class SavedScaling(SavedPart):
+class SavedScaling(Record):
     """Temperature scaling: what it was fitted on, and the scores after it."""
 
     calibrated_on: str
     temperatures: tuple[float, ...]
-    scores: SavedScores
+    scores: Scores
 
 
-class SavedSelective(SavedPart):
-    """A risk-coverage curve, and what it says in numbers."""
+class Selective(Record):
+    """What abstaining would bring.
+
+    Attributes:
+        coverage: Fractions of images that are predicted, ascending from 1 / S of S to 1; at most 201 points.
+        risk: Fraction of errors among the predicted ones at each of these coverages.
+        aurc: Area under the risk-coverage curve: mean of the risk over the coverages i / S, i = 1..S.
+        accuracy_at_80: 1 - risk at the least coverage i / S that is no smaller than 80 %.
+        accuracy_at_90: The same for 90 %.
+        accuracy_at_95: The same for 95 %.
+    """
 
     coverage: tuple[float, ...]
     risk: tuple[float, ...]
@@ -129,20 +67,21 @@ class SavedSelective(SavedPart):
     accuracy_at_95: float | None = None
 
     @model_validator(mode="after")
-    def _has_pairs(self) -> "SavedSelective":
+    def _has_pairs(self) -> "Selective":
         if len(self.coverage) != len(self.risk) or not self.risk:
             raise ValueError(f"{len(self.coverage)} coverages and {len(self.risk)} risks; allowed: as many, at least 1")
         return self
 
 
-class SavedRobustness(SavedPart):
-    """Top-1 (C, V) of each corruption at each severity."""
+class SavedRobustness(Record):
+    """Top-1 (C, V) of each corruption at each severity; see `mixmo_fast.evaluation.robustness.Robustness`."""
 
     source: str
     corruptions: tuple[str, ...]
     severities: tuple[int, ...]
     top1: tuple[tuple[float, ...], ...]
-    pooled: SavedScores = SavedScores()
+    benchmark: tuple[str, ...] = ()
+    pooled: Scores = Scores()
     mean_top1: float | None = None
     mce: float | None = None
     mce_against: str | None = None
@@ -155,8 +94,17 @@ class SavedRobustness(SavedPart):
         return self
 
 
-class SavedDetector(SavedPart):
-    """How well a score tells foreign images from the test set."""
+class Detector(Record):
+    """How well a score tells foreign images from the test set, all thresholds counted.
+
+    Attributes:
+        name: `max_probability`, `entropy`, `energy` or `disagreement`; see `mixmo_fast.evaluation.ood.detector_scores`.
+        auroc: Area under the ROC curve: the chance that an image of the network's own set scores higher than one of the
+            other set, ties counting half.
+        fpr95: Fraction of the other set that is accepted at the highest threshold that accepts at least 95 % of the
+            network's own.
+        aupr: Average precision: precision at each threshold, weighted by the recall gained there.
+    """
 
     name: str
     auroc: float | None = None
@@ -164,28 +112,34 @@ class SavedDetector(SavedPart):
     aupr: float | None = None
 
 
-class ForeignSet(SavedPart):
-    """A data set that the network was not trained for."""
+class ForeignSet(Record):
+    """The detectors on a data set that the network was not trained for, of which so many images were scored."""
 
     dataset: str
     images: int | None = None
-    detectors: tuple[SavedDetector, ...] = ()
+    detectors: tuple[Detector, ...] = ()
 
 
-class SavedEvaluation(SavedScores):
-    """`evaluation.json`; `confusion` (K, K) has true labels as rows."""
+class Evaluated(Record):
+    """What was evaluated, and how."""
 
     dataset: str | None = None
     split: str | None = None
     images: int | None = None
     checkpoint: str | None = None
     epoch: int | None = None
+    precision: str | None = None
     ensemble: str | None = None
+
+
+class SavedEvaluation(Scores, Evaluated):
+    """`evaluation.json`; `confusion` (K, K) has true labels as rows."""
+
+    temperature_scaling: SavedScaling | None = None
     classes: tuple[str, ...] = ()
     reliability: Reliability | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
-    temperature_scaling: SavedScaling | None = None
-    selective: SavedSelective | None = None
+    selective: Selective | None = None
     robustness: SavedRobustness | None = None
     ood: tuple[ForeignSet, ...] = ()
 
@@ -199,15 +153,15 @@ class SavedEvaluation(SavedScores):
         return self
 
 
-class LayerActivity(SavedPart):
-    """Shares (T) of a layer's filters that are active."""
+class LayerActivity(Record):
+    """Shares (T) of the filters of a convolution of the trunk, such as `layer1.0.conv1`, that are active."""
 
     name: str
     filters: int
     share: tuple[float, ...]
 
 
-class FilterActivity(SavedPart):
+class FilterActivity(Record):
     """Shares (T) of the trunk's filters that are active, by threshold. Records without a definition had this one."""
 
     definition: str = (
@@ -226,7 +180,7 @@ class FilterActivity(SavedPart):
         return self
 
 
-class MembersUsed(SavedPart):
+class MembersUsed(Record):
     """Top-1 with so many members at inference: mean, lowest and highest of all subsets of that size."""
 
     members: int
@@ -235,7 +189,7 @@ class MembersUsed(SavedPart):
     highest: float | None = None
 
 
-class SavedInspection(SavedPart):
+class SavedInspection(Record):
     """`inspection.json`; `encoder_l1` is (M, F)."""
 
     checkpoint: str | None = None

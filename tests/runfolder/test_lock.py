@@ -11,7 +11,7 @@ import pytest
 from lab import ROOT
 
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.training.lock import RunHeldError, hold, lock_owner
+from mixmo_fast.runfolder.lock import RunHeldError, hold, lock_owner
 
 
 def test_a_lock_says_who_has_it_and_only_while_they_do(tmp_path):
@@ -31,7 +31,7 @@ def test_a_lock_says_who_has_it_and_only_while_they_do(tmp_path):
 
 def test_a_killed_owner_leaves_no_lock(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from mixmo_fast.training.lock import hold\n"
+        "import sys, time; from pathlib import Path; from mixmo_fast.runfolder.lock import hold\n"
         "with hold(Path(sys.argv[1])): print('mine', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "run")]

@@ -1,0 +1,201 @@
+"""Whole runs: train one into its folder, open a folder and read it, evaluate what was trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from mixmo_fast.api.parts import load_config
+from mixmo_fast.config.load import parse_config
+from mixmo_fast.config.schema import Config
+from mixmo_fast.errors import ConfigError
+from mixmo_fast.evaluation.metrics import Ensemble
+from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.run import build
+from mixmo_fast.run.evaluate import Evaluation, evaluate_run
+from mixmo_fast.run.train import train_run
+from mixmo_fast.run.trained import checkpoint_path
+from mixmo_fast.runfolder.evaluated import SavedEvaluation
+from mixmo_fast.runfolder.history import read_history
+from mixmo_fast.runfolder.names import CONFIG, EVALUATION, SUMMARY, CheckpointPaths
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import Epoch, RunSummary
+from mixmo_fast.training.checkpoint import load_checkpoint, load_network
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, as it was when it was opened.
+
+    Attributes:
+        folder: Where it is.
+        config: The resolved configuration.
+        history: An entry for each epoch, oldest first; its scores are None where it was not evaluated.
+        summary: What the run reached, and how fast; None until it has ended.
+        evaluation: The saved evaluation; None where there is none.
+    """
+
+    folder: Path
+    config: Config
+    history: tuple[Epoch, ...]
+    summary: RunSummary | None
+    evaluation: SavedEvaluation | None
+
+    def network(self, checkpoint: str | int = "last") -> MixMo:
+        """The trained network in float32 on the CPU, in evaluation mode; the data set is not needed.
+
+        Args:
+            checkpoint: `last`, `best`, or the number of an epoch that was kept.
+
+        Raises:
+            CheckpointError: No such checkpoint (the line names those there are), or an unreadable one.
+        """
+        path = checkpoint_path(str(checkpoint), CheckpointPaths(self.folder))
+        found = load_checkpoint(path)
+        classes = len(found.network["heads.0.bias"])
+        network = build.make_network(parse_config(found.config, str(path)), classes)
+        load_network(network, found.network, path)
+        return network.eval()
+
+
+def open_run(folder: str | Path) -> Run:
+    """Opens a run folder; every file is checked, every number typed.
+
+    ```python
+    run = mf.open_run("runs/quickstart")
+    print(run.config.network.members, run.summary.last.top1, [epoch.train_loss for epoch in run.history])
+    network = run.network("best")
+    ```
+
+    Raises:
+        ConfigError: Not a run folder.
+        DataError: A file in it is damaged or of another version.
+    """
+    folder = Path(folder)
+    if not (folder / CONFIG).is_file():
+        raise ConfigError(f"{folder}: not a run folder (it has no {CONFIG})")
+    return Run(
+        folder=folder,
+        config=load_config(folder / CONFIG),
+        history=read_history(folder),
+        summary=read_record(folder / SUMMARY, RunSummary),
+        evaluation=read_record(folder / EVALUATION, SavedEvaluation),
+    )
+
+
+def train(
+    config: str | Path | Mapping[str, object] | Config,
+    name: str | None = None,
+    *,
+    data: str | Path = "data",
+    runs: str | Path = "runs",
+    pipeline: str = "resident",
+    workers: int | None = None,
+    cache: str = "os",
+    device: str = "auto",
+    from_scratch: bool = False,
+    init: str | Path | None = None,
+    init_optimizer: bool = False,
+    extend: bool = False,
+    report: bool = True,
+    quiet: bool = False,
+) -> Run:
+    """Trains a configuration into the folder `runs/name`, or continues it where it stopped, as the command does.
+
+    ```python
+    run = mf.train(mf.load_config("configs/quickstart.yaml", "schedule.epochs=5"), "short")
+    ```
+
+    Args:
+        config: As for `load_config`.
+        name: Of the run; None: that of the file, or of the published run.
+        data: The folder of data sets.
+        runs: The folder of run folders.
+        pipeline: As for `training_batches`.
+        workers: As for `training_batches`.
+        cache: As for `training_batches`.
+        device: `auto`, `cuda` or `cpu`.
+        from_scratch: Whether to forget an earlier run of that name.
+        init: A checkpoint whose weights a new run begins with.
+        init_optimizer: Whether it begins with that file's momentum, too.
+        extend: Whether a run of fewer epochs may go on, if the longer one would have begun alike.
+        report: Whether to evaluate the last epoch at the end, and draw the run's page.
+        quiet: Whether to print nothing.
+
+    Raises:
+        MixmoError: On anything you can mend; what the folder held before is then untouched.
+    """
+    if name is None and isinstance(config, str | Path):
+        name = Path(config).stem
+    if not name or name != Path(name).name:
+        raise ConfigError(f"name: found {name!r}, allowed: the name of a folder, given beside a configuration's values")
+    folder = train_run(
+        load_config(config),
+        Console(quiet=quiet),
+        name=name,
+        data=Path(data),
+        runs=Path(runs),
+        pipeline=pipeline,
+        workers=workers,
+        cache=cache,
+        device=device,
+        from_scratch=from_scratch,
+        report=report,
+        init=None if init is None else Path(init),
+        init_optimizer=init_optimizer,
+        extend=extend,
+    )
+    return open_run(folder)
+
+
+def evaluate(
+    run: Run | str | Path,
+    checkpoint: str | int = "last",
+    *,
+    data: str | Path = "data",
+    device: str = "auto",
+    precision: str | None = None,
+    ensemble: Ensemble = "logits",
+    calibrate_on: str = "test-halves",
+    robustness: str | None = None,
+    mce_against: str | Path | None = None,
+    ood: Sequence[str] = (),
+    notify: Callable[[str], None] = print,
+) -> Evaluation:
+    """Evaluates a run's checkpoint on its test split: scores, calibration, the members' logits; writes nothing.
+
+    ```python
+    evaluation = mf.evaluate("runs/quickstart")
+    print(evaluation.scores.top1, evaluation.scores.member_top1, evaluation.logits.shape)  # N x M x K
+    ```
+
+    Args:
+        run: An opened run, or its folder.
+        checkpoint: `last`, `best`, the number of an epoch that was kept, or a file.
+        data: The folder of data sets.
+        device: `auto`, `cuda` or `cpu`.
+        precision: As `step.precision`; None: as the network was trained.
+        ensemble: What of the members is averaged: `logits` or `probabilities`.
+        calibrate_on: What a temperature is fitted on: `test-halves`, each for the other, or `train-holdout`.
+        robustness: Also under corruptions: a folder of CIFAR-C's files, `synthetic` for ones computed here, or `auto`.
+        mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
+        ood: Data sets to tell from the network's own.
+        notify: Takes one-line messages.
+
+    Raises:
+        MixmoError: When checkpoint or data are missing or do not fit together.
+    """
+    return evaluate_run(
+        run.folder if isinstance(run, Run) else Path(run),
+        notify,
+        checkpoint=str(checkpoint),
+        data=Path(data),
+        device=device,
+        precision=precision,
+        ensemble=ensemble,
+        calibrate_on=calibrate_on,
+        robustness=robustness,
+        mce_against=None if mce_against is None else Path(mce_against),
+        ood=ood,
+    )

@@ -1,0 +1,31 @@
+"""The command `doctor`: what this machine has.
+
+Only arguments are parsed here; see `mixmo_fast.cli.app`.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mixmo_fast.cli.options import DataOption, JsonOption, make_console
+
+
+def doctor(
+    data: DataOption = Path("data"),
+    verify: Annotated[bool, typer.Option("--verify", help="Also read the data sets and compare checksums.")] = False,
+    json_file: JsonOption = None,
+) -> None:
+    """Say what this machine has, and what to run for what is missing."""
+    from mixmo_fast.doctor.examine import examine, findings_table, in_words, trainable, write_json
+
+    console = make_console()
+    with console.status("looking around"):
+        findings = examine(data, verify)
+    console.print(findings_table(findings), soft_wrap=False)
+    for line in in_words(findings):
+        console.print(line)
+    if json_file is not None:
+        write_json(findings, json_file)
+    if not trainable(findings):
+        raise typer.Exit(2)

@@ -1,0 +1,75 @@
+"""The files of a run folder, each named here and nowhere else, and what their being there says.
+
+Light: whoever only looks whether there is a run imports nothing else.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+CONFIG = "config.yaml"  # as it was resolved: the file, its defaults and the overrides
+ENVIRONMENT = "environment.json"
+METRICS = "metrics.jsonl"  # an object a line and epoch
+METRICS_TABLE = "metrics.csv"  # the same as a table
+SUMMARY = "summary.json"  # written last: it says that the run has ended
+EVALUATION = "evaluation.json"
+INSPECTION = "inspection.json"
+PAGE = "report.html"  # of a run, and in the folder of many of a comparison
+FIRST_BATCH = "first_batch.png"
+LEARNING_CURVES = "learning_curves.png"
+TENSORBOARD = "tensorboard"
+CHECKPOINTS = "checkpoints"
+LOG = "log.txt"  # what a reproduction's processes printed, one after the other
+FAILED = "failed.txt"  # one line, why the run ended in a way that trying again cannot mend
+
+BESIDE_CONFIG = (ENVIRONMENT, METRICS, SUMMARY)  # one of them makes it a run folder
+_LEFT_BY_A_RUN = (
+    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", "metrics.*", "*.png"),
+    *(SUMMARY, EVALUATION, INSPECTION, PAGE),
+)
+
+
+@dataclass(frozen=True)
+class CheckpointPaths:
+    """Where a run folder keeps its checkpoints."""
+
+    folder: Path
+
+    @property
+    def last(self) -> Path:
+        """Of the latest epoch."""
+        return self.folder / CHECKPOINTS / "last.pt"
+
+    @property
+    def best(self) -> Path:
+        """Of the epoch with the best test top-1 so far."""
+        return self.folder / CHECKPOINTS / "best.pt"
+
+    def epoch(self, epoch: int) -> Path:
+        """Of one of the epochs that are kept."""
+        return self.folder / CHECKPOINTS / f"epoch_{epoch:04d}.pt"
+
+    def all(self) -> list[Path]:
+        """All that are there, by name."""
+        return sorted((self.folder / CHECKPOINTS).glob("[!.]*.pt"))
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run was started in a folder."""
+    return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in BESIDE_CONFIG)
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether anything of a run is there yet, be it a log alone."""
+    return any((folder / name).exists() for name in (CONFIG, METRICS, CHECKPOINTS, LOG))
+
+
+def has_ended(folder: Path) -> bool:
+    """Whether a run wrote its summary."""
+    return (folder / SUMMARY).is_file()
+
+
+def remove_run(folder: Path) -> None:
+    """Removes what an earlier run left in a folder, and only that; an `OSError` where it cannot."""
+    for pattern in _LEFT_BY_A_RUN:
+        for path in folder.glob(pattern):
+            path.unlink()
