@@ -27,7 +27,7 @@ from mixmo_fast.runfolder.names import SUMMARY
 _PIPELINES_CONFIG = "configs/cifar100/exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4.yaml"
 _FASHION = "exp_fashion_mnist_wrn101-2_cutmixmo-p5_standard_bar4"
 _FASHION_EPOCHS = ("schedule.epochs=4", "schedule.milestones={3: 0.1, 4: 0.1}")
-_TESTS = ("tests/test_step_gpu.py", "tests/test_pipelines_gpu.py")
+_TESTS = ("tests/training/test_step_gpu.py", "tests/pipelines/test_pipelines_gpu.py")
 # Compiling is most of what a part costs, so the later parts leave out who has to be compiled, but for the default.
 _SHORT = ("--contestants", "default,eager_fp32_nchw,eager_bf16_channels_last", "--repetitions", "3", "--seconds", "1")
 
