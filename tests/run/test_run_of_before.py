@@ -25,7 +25,7 @@ def record(folder: Path, name: str) -> dict:
 
 
 def test_its_checkpoint_scores_what_it_scored(before):
-    scores, kept = before.evaluate().as_dict(), record(BEFORE, "evaluation")
+    scores, kept = before.evaluate().record().as_dict(), record(BEFORE, "evaluation")
     assert scores["images"] == 359 and kept["top1"] == record(BEFORE, "summary")["last"]["top1"]
     for name in ("top1", "top5", "member_top1", "confusion", "diversity"):
         assert scores[name] == kept[name], name
