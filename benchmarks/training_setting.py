@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import torch
 
 from benchmarks.opponents import Opponent, opponents
+from mixmo_fast.compilers import can_compile
 from mixmo_fast.config.load import check_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.networks.kinds import KINDS, network_of_short_name
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
-from mixmo_fast.training.options import StepOptions, can_compile, choose_options
+from mixmo_fast.training.options import StepOptions, choose_options
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
 
 

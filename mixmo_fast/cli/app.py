@@ -32,6 +32,11 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
             if debug:
                 raise
             _end(" ".join(str(error).split()))
+        except RuntimeError as error:
+            line = _of_the_device(error)
+            if line is None or debug:
+                raise
+            _end(line)
         except OSError as error:
             # Checkpoints and conversions say more; this is for whatever else was being written: a picture, an event.
             if error.errno not in _MENDABLE or debug:
@@ -46,6 +51,22 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = asked.replace(parameters=[*asked.parameters.values(), debug])
     command.__annotations__ = work.__annotations__ | {"debug": annotation}
     return command
+
+
+def _of_the_device(error: RuntimeError) -> str | None:
+    """What a user can do about an error of the GPU; None for any other."""
+    torch = sys.modules.get("torch")  # who has not loaded it has no such errors
+    if torch is None:
+        return None
+    first = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"{first.split('. GPU')[0]}: lower batch.rows, evaluation.rows or network.width (--set batch.rows=32), or "
+            "end what else uses this GPU"
+        )
+    if isinstance(error, getattr(torch, "AcceleratorError", ())):
+        return f"{first}: nvidia-smi shows who uses the GPU; one in exclusive mode serves one process at a time"
+    return None
 
 
 def _end(line: str) -> None:

@@ -212,12 +212,15 @@ class StepConfig(_Section):
     """Number format of the network's arithmetic; auto: bf16 on a GPU or processor that has it, else fp32."""
     channels_last: bool = True
     """Keep feature maps with the channels innermost in memory."""
-    stem: Literal["auto", "separate", "grouped"] = "auto"
-    """The members' encoders as separate convolutions or as one; auto: grouped on a GPU, else separate."""
+    stem: Literal["auto", "separate", "grouped", "dense"] = "auto"
+    """The members' encoders as separate convolutions, as one of as many groups, or as one with zeros between members;
+    auto: separate."""
     compile: Switch = "auto"
     """torch.compile forward pass and loss; auto: on a GPU, and on a CPU for runs that are worth it."""
     cuda_graph: Switch = "auto"
     """Capture the step once as a CUDA graph and replay it; auto: on a GPU, unless several train together."""
+    cudnn_benchmark_limit: int = Field(default=10, ge=0, le=1000)
+    """Algorithms that cuDNN tries for each convolution at the start on a GPU; 0: all it has."""
     fused_optimizer: bool = True
     """Update all parameters in one kernel instead of one after the other."""
     deterministic: bool = False

@@ -16,7 +16,10 @@ from mixmo_fast.evaluation.metrics import Scores, evaluate_logits
 
 @torch.no_grad()
 def predict(
-    network: nn.Module, batches: EvaluationBatches, autocast: Callable[[], AbstractContextManager]
+    network: nn.Module,
+    batches: EvaluationBatches,
+    autocast: Callable[[], AbstractContextManager],
+    compiled: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Every member's logits for every image, in evaluation mode; the network's mode is left as it was.
 
@@ -24,6 +27,7 @@ def predict(
         network: A `MixMo`; the same image enters all its encoders, folded into one convolution.
         batches: The split.
         autocast: Gives the context of a forward pass.
+        compiled: The network's call, compiled for batches of the first one's shape; others are left to the network.
 
     Returns:
         Logits float32 (S, M, K) and labels int64 (S,), on the network's device.
@@ -34,9 +38,12 @@ def predict(
     was_training = network.training
     network.eval()
     logits, labels = [], []
+    first_shape = None
     for images, labels_N in batches:
+        first_shape = first_shape or images.shape
+        forward = compiled if compiled and images.shape == first_shape else network
         with autocast():
-            logits.append(network(images).float())
+            logits.append(forward(images).float())
         labels.append(labels_N)
     network.train(was_training)
     all_logits = torch.cat(logits)
@@ -45,6 +52,11 @@ def predict(
     return all_logits, torch.cat(labels)
 
 
-def evaluate(network: nn.Module, batches: EvaluationBatches, autocast: Callable[[], AbstractContextManager]) -> Scores:
+def evaluate(
+    network: nn.Module,
+    batches: EvaluationBatches,
+    autocast: Callable[[], AbstractContextManager],
+    compiled: Callable[[Tensor], Tensor] | None = None,
+) -> Scores:
     """The scores of `predict`'s ensemble and members."""
-    return evaluate_logits(*predict(network, batches, autocast))
+    return evaluate_logits(*predict(network, batches, autocast, compiled))

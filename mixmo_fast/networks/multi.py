@@ -9,7 +9,7 @@ Shapes: N rows, M members, C image channels, H W pixels, h w pixels of the map b
 """
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,13 @@ from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.block import mix_features, render_masks
 
 IMAGE_CHANNELS = 3
+
+Stem = Literal["separate", "grouped", "dense"]
+"""M convolutions; one of M groups; or one that reads all members' channels, with weights of 0 between members."""
+
+STEMS: tuple[Stem, ...] = get_args(Stem)
+
+_CHANNELS_AT_ONCE = 8  # tensor cores read so many 16-bit numbers; cuDNN pads what is no multiple by itself
 
 
 class MixMo(nn.Module):
@@ -36,7 +43,7 @@ class MixMo(nn.Module):
         encoders: M nn.Conv2d of shape stem_width x C x 3 x 3.
         trunk: the given one.
         heads: M nn.Linear of shape K x feature_width.
-        stem: how the encoders are computed on images of their own: `separate` convolutions, or one `grouped` one.
+        stem: how the encoders are computed on images of their own, one of `STEMS`.
 
     Raises:
         ValueError: when `members` or `classes` is below 1.
@@ -59,7 +66,7 @@ class MixMo(nn.Module):
         self.classes = classes
         self.stem_width = stem_width
         self.stem_stride = stem_stride
-        self.stem: Literal["separate", "grouped"] = "separate"
+        self.stem: Stem = "separate"
         # Registered in the order of data flow, which is also the order of the authors' checkpoints.
         encoders = nn.ModuleList(
             nn.Conv2d(IMAGE_CHANNELS, stem_width, 3, stride=stem_stride, padding=1, bias=False) for _ in range(members)
@@ -111,12 +118,22 @@ class MixMo(nn.Module):
 
     def _encode_mixed(self, images: Tensor, masks: Tensor) -> Tensor:
         """Each encoder on its own image, N x (M*C) x H x W, blended by the masks."""
-        if self.stem == "grouped":
-            weight = torch.cat([encoder.weight for encoder in self.encoders])
-            encoded = F.conv2d(images, weight, stride=self.stem_stride, padding=1, groups=self.members)
-            return mix_features(encoded.chunk(self.members, dim=1), masks)
-        own_images = images.split(IMAGE_CHANNELS, dim=1)
-        return mix_features([encoder(image) for encoder, image in zip(self.encoders, own_images, strict=True)], masks)
+        if self.stem == "separate":
+            own_images = images.split(IMAGE_CHANNELS, dim=1)
+            encoded = [encoder(image) for encoder, image in zip(self.encoders, own_images, strict=True)]
+            return mix_features(encoded, masks)
+        groups = self.members if self.stem == "grouped" else 1
+        weights = [encoder.weight for encoder in self.encoders]
+        if self.stem == "dense":
+            unused = -images.shape[1] % _CHANNELS_AT_ONCE
+            images = F.pad(images, (0, 0, 0, 0, 0, unused))
+            behind = [images.shape[1] - IMAGE_CHANNELS * (member + 1) for member in range(self.members)]
+            weights = [
+                F.pad(weight, (0, 0, 0, 0, IMAGE_CHANNELS * member, behind[member]))
+                for member, weight in enumerate(weights)
+            ]
+        together = F.conv2d(images, torch.cat(weights), stride=self.stem_stride, padding=1, groups=groups)
+        return mix_features(together.chunk(self.members, dim=1), masks)
 
     def _classify(self, features: Tensor) -> Tensor:
         """All heads in one matrix product: N x feature_width to N x M x K."""

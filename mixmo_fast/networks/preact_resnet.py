@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mixmo_fast.networks.init import initialize, small_normal_
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.norm import BatchNorm
 
 _KIND = KINDS["preact_resnet"]
 _BLOCKS = _KIND.blocks(18)  # four groups of two blocks of two convolutions, the stem and the head: 18 layers
@@ -32,9 +33,9 @@ class PreActBlock(nn.Module):
         # Each convolution is registered before the batch-norm that it follows: the order of the authors'
         # checkpoints, by which an optimiser's state is matched to parameters.
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = BatchNorm(in_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm(out_channels)
         self.shortcut = None
         if stride != 1 or in_channels != out_channels:
             self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mixmo_fast.networks.init import initialize, truncated_he_normal_
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.norm import BatchNorm
 
 _KIND = KINDS["wide_resnet"]
 
@@ -31,9 +32,9 @@ class WideBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, stride: int):
         super().__init__()
         self.stride = stride
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = BatchNorm(in_channels)
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.bn2 = BatchNorm(out_channels)
         self.conv2 = nn.Conv2d(
             out_channels, out_channels, 3, stride=stride, padding=1 if stride == 1 else 0, bias=False
         )
@@ -69,7 +70,7 @@ class WideTrunk(nn.Module):
         self.layer1 = _group(_KIND.stem_width, first, blocks, stride=1)
         self.layer2 = _group(first, second, blocks, stride=2)
         self.layer3 = _group(second, third, blocks, stride=2)
-        self.bn1 = nn.BatchNorm2d(self.feature_width)
+        self.bn1 = BatchNorm(self.feature_width)
 
     def forward(self, stem: Tensor) -> Tensor:
         """Maps the stem, N x 16 x H x W, to features, N x 64k.

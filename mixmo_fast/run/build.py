@@ -109,8 +109,9 @@ def make_step_options(
     dataset: Dataset | DatasetInfo,
     device: torch.device,
     ranks: Ranks = ALONE,
+    notify: Callable[[str], None] = lambda _: None,
 ) -> StepOptions:
-    """How the configured run takes its steps on a device.
+    """How the configured run takes its steps on a device; `notify` is told what makes it slower than it could be.
 
     Raises:
         DeviceError: For what the device does not have.
@@ -118,7 +119,7 @@ def make_step_options(
     """
     macs = forward_macs(network, dataset.height, dataset.width)
     rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
-    return choose_options(config.step, device, macs * rows, ranks.count)
+    return choose_options(config.step, device, macs * rows, ranks.count, notify)
 
 
 def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:

@@ -161,7 +161,7 @@ def _train(
     if ranks.writes:
         ranks.wait()
     network = build.make_network(config, dataset.classes)
-    how = build.make_step_options(config, network, dataset, device, ranks)
+    how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
     momentum, loaded = _load_weights(network, beginning, CheckpointPaths(folder))
     recipe = build.make_recipe(config, dataset, ranks)
@@ -170,7 +170,7 @@ def _train(
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
-        step = TrainingStep(network, optimizer, how, ranks)
+        step = TrainingStep(network, optimizer, how, ranks, lambda line: _say(console, line))
         if checkpoint:
             step.resume(checkpoint.optimizer, checkpoint.scaler)
         step.begin_with(momentum)

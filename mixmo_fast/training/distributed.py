@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DeviceError
+from mixmo_fast.networks.norm import BatchNorm
 
 _PATIENCE = timedelta(hours=2)
 
@@ -81,11 +82,7 @@ class Ranks:
         """
         if self.count == 1:
             return network
-        if device.type == "cuda":
-            # Its kernels are fused, but it waits for the device once a layer.
-            nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        else:
-            _replace_batch_norms(network)
+        _replace_batch_norms(network)
         return DistributedDataParallel(
             network,
             device_ids=[device.index] if device.type == "cuda" else None,
@@ -154,28 +151,33 @@ class _SumOverRanks(torch.autograd.Function):
         return total
 
 
-class SynchronisedBatchNorm(nn.BatchNorm2d):
-    """Batch-norm over the rows of all ranks, of which each has equally many; torch's own works on GPUs alone."""
+class SynchronisedBatchNorm(BatchNorm):
+    """Batch-norm over the rows of all ranks, of which each has equally many.
+
+    torch's own works on GPUs alone, waits for the device once a layer, and cannot be compiled.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises N x C x H x W, in the dtype of `x`; statistics are float32."""
         if not self.training:
             return super().forward(x)
-        ranks = dist.get_world_size()
-        wide, axes = x.float(), (0, 2, 3)
-        mean = _SumOverRanks.apply(wide.mean(axes)) / ranks
-        centred = wide - mean[:, None, None]
-        variance = _SumOverRanks.apply(centred.square().mean(axes)) / ranks
         # As every batch-norm that is replaced, it keeps moving averages.
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
-        assert self.num_batches_tracked is not None
+        ranks, wide = dist.get_world_size(), x.float()
+        own_variance, own_mean = torch.var_mean(wide, (0, 2, 3), correction=0)
+        # The variance of all is the mean of the ranks' variances, and the variance of their means: one message. These
+        # are taken from the running mean, so that little is lost where two large squares are subtracted.
+        shift = own_mean - self.running_mean
+        sums = _SumOverRanks.apply(torch.stack((shift, shift.square(), own_variance)))
+        mean_shift, mean_square, mean_variance = (sums / ranks).unbind()
+        mean = self.running_mean + mean_shift
+        variance = mean_variance + mean_square - mean_shift.square()
         with torch.no_grad():
             count = x.numel() // x.shape[1] * ranks
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
-            self.num_batches_tracked.add_(1)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return ((wide - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 def _replace_batch_norms(module: nn.Module) -> None:

@@ -68,7 +68,7 @@ def train(
             if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
                 started = time.perf_counter()
                 with _names_last_good(f"after epoch {epoch}", paths):
-                    scores = evaluate(step.network, test, step.options.precision.autocast)
+                    scores = evaluate(step.network, test, step.options.precision.autocast, step.shared_forward)
                 row = row.evaluated(scores, time.perf_counter() - started)
             log.append(row)
             aliases = [paths.best] if best_epoch(log.history) is row else []

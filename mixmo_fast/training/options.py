@@ -4,17 +4,17 @@ Nothing here changes what is computed beyond rounding; every choice can be turne
 (`--set step.compile=false`), so that a suspicion can be checked.
 """
 
-import importlib.util
 import os
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from mixmo_fast.compilers import missing_for
 from mixmo_fast.config.schema import StepConfig
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import ConfigError, DeviceError
+from mixmo_fast.networks.multi import Stem
 from mixmo_fast.training.precision import Precision, choose_precision
 
 # On two cores, compiled code was 7 % faster in bf16 and 15 % in fp32 (WideResNet-16-2), and compiling took 15 to 30 s:
@@ -32,23 +32,33 @@ class StepOptions:
     Attributes:
         precision: Number format.
         channels_last: Whether feature maps have their channels innermost in memory.
-        stem: The encoders in training: `separate` convolutions, or one `grouped` one.
+        stem: How the encoders are computed in training.
         compile: Whether forward pass and loss, and with them the backward pass, are compiled by torch.
         cuda_graph: Whether the whole step is captured once and then replayed.
+        graph_required: Whether a step that cannot be captured is an error, instead of one without a graph.
+        cudnn_benchmark_limit: Algorithms that cuDNN tries for each convolution; 0: all.
         fused_optimizer: Whether one kernel updates all parameters.
         deterministic: Whether only operations are used that give the same bits on every run.
     """
 
     precision: Precision
     channels_last: bool = True
-    stem: Literal["separate", "grouped"] = "separate"
+    stem: Stem = "separate"
     compile: bool = False
     cuda_graph: bool = False
+    graph_required: bool = True
+    cudnn_benchmark_limit: int = 10
     fused_optimizer: bool = True
     deterministic: bool = False
 
 
-def choose_options(settings: StepConfig, device: torch.device, macs: float, ranks: int = 1) -> StepOptions:
+def choose_options(
+    settings: StepConfig,
+    device: torch.device,
+    macs: float,
+    ranks: int = 1,
+    notify: Callable[[str], None] = lambda _: None,
+) -> StepOptions:
     """Decides what the configuration leaves open.
 
     Args:
@@ -56,6 +66,7 @@ def choose_options(settings: StepConfig, device: torch.device, macs: float, rank
         device: Where the step runs.
         macs: Multiply-accumulates of all forward passes of the run: how long it will take.
         ranks: Processes that train together. With several, compiling and capturing are left to who asks for them.
+        notify: Told in a line when a GPU will be slower than it could be.
 
     Raises:
         DeviceError: For what the device does not have.
@@ -69,33 +80,30 @@ def choose_options(settings: StepConfig, device: torch.device, macs: float, rank
             raise ConfigError("step.cuda_graph: found true with step.fused_optimizer false, allowed: auto or false")
         if ranks > 1:
             raise ConfigError(f"step.cuda_graph: found true with {ranks} ranks, allowed: auto or false")
-    compiles = settings.compile
+    missing, compiles = missing_for(device), settings.compile
+    if cuda and missing:
+        notify(f"nothing is compiled, which makes this GPU slower: {missing}")
+    if compiles is True and missing:
+        raise DeviceError(f"step.compile: found true, which needs a compiler, but {missing}; use auto or false")
     if compiles == "auto":
-        compiles = ranks == 1 and can_compile(device) and (cuda or macs >= _MACS_WORTH_COMPILING)
+        compiles = ranks == 1 and not missing and (cuda or macs >= _MACS_WORTH_COMPILING)
     graphs = settings.cuda_graph
     if graphs == "auto":
         graphs = cuda and ranks == 1 and settings.fused_optimizer
-    stem = settings.stem
-    if stem == "auto":
-        # On a CPU a grouped convolution takes 1.1 to 2.5 times as long, forward and backward, where it is not compiled
-        # (2 and 3 members); compiled, either may win. On a GPU neither has been measured yet.
-        stem = "grouped" if cuda else "separate"
     return StepOptions(
         precision=choose_precision(settings.precision, device),
         channels_last=settings.channels_last,
-        stem=stem,
+        # On a CPU a grouped convolution takes 1.1 to 2.5 times as long, forward and backward, where it is not compiled
+        # (2 and 3 members); compiled, either may win. For a GPU, the compiler leaves the layout of all feature maps
+        # alone once a graph holds a grouped convolution. What is fastest there has not been measured yet.
+        stem="separate" if settings.stem == "auto" else settings.stem,
         compile=compiles,
         cuda_graph=graphs,
+        graph_required=settings.cuda_graph is True,
+        cudnn_benchmark_limit=settings.cudnn_benchmark_limit,
         fused_optimizer=settings.fused_optimizer,
         deterministic=settings.deterministic,
     )
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether torch.compile finds what it needs: Triton for a GPU, a C++ compiler for a CPU."""
-    if device.type == "cuda":
-        return importlib.util.find_spec("triton") is not None
-    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
 def set_switches(options: StepOptions, device: torch.device) -> None:
@@ -110,4 +118,5 @@ def set_switches(options: StepOptions, device: torch.device) -> None:
     torch.use_deterministic_algorithms(options.deterministic)
     # All batches have one shape, so that trying all algorithms once pays; which one wins may differ between runs.
     torch.backends.cudnn.benchmark = device.type == "cuda" and not options.deterministic
+    torch.backends.cudnn.benchmark_limit = options.cudnn_benchmark_limit
     torch.backends.cudnn.deterministic = options.deterministic

@@ -18,6 +18,7 @@ from mixmo_fast.batch import Batch
 from mixmo_fast.config.schema import OptimizerConfig
 from mixmo_fast.errors import DivergedError
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.norm import batch_counters, count_batch
 from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.graph import GraphedUpdate
 from mixmo_fast.training.loss import soft_cross_entropy
@@ -70,9 +71,17 @@ class TrainingStep:
         optimizer: Over its parameters.
         options: How the step is computed.
         ranks: The processes that train together, each with its part of a step's rows.
+        notify: Told in a line when the step is slower than it was meant to be.
     """
 
-    def __init__(self, network: MixMo, optimizer: torch.optim.Optimizer, options: StepOptions, ranks: Ranks = ALONE):
+    def __init__(
+        self,
+        network: MixMo,
+        optimizer: torch.optim.Optimizer,
+        options: StepOptions,
+        ranks: Ranks = ALONE,
+        notify: Callable[[str], None] = lambda _: None,
+    ):
         self.device = next(network.parameters()).device
         self.options, self.optimizer = options, optimizer
         self.ranks = ranks
@@ -81,12 +90,20 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision.name == "fp16")
         self._start_momentum()
         self._trained = self.ranks.wrap(self.network, self.device)
+        self._counters = batch_counters(self.network)
         self._forward = self._loss_and_hits
+        # Where one image enters for all members, in evaluations between epochs.
+        self.shared_forward: Callable[[Tensor], Tensor] | None = None
         if options.compile:
-            self._forward = torch.compile(
-                self._loss_and_hits, dynamic=False, options=_compiler_options(options.deterministic) or None
-            )
-        self._update = GraphedUpdate(self._take, self.device) if options.cuda_graph else self._take
+            how = _compiler_options(self.device, options.deterministic) or None
+            self._forward = torch.compile(self._loss_and_hits, dynamic=False, options=how)
+            if self.device.type == "cuda":  # a CPU's evaluations are too few to pay for it
+                self.shared_forward = torch.compile(self.network, dynamic=False, options=how)
+        self._notify = notify
+        self._update: Callable[[Batch], None] = self._take
+        if options.cuda_graph:
+            refused = None if options.graph_required else self._goes_on_without_graph
+            self._update = GraphedUpdate(self._take, self.device, refused)
         # A kernel reads the rate from the device; what updates one parameter after the other wants a number.
         reads_device = self.device.type == "cuda" and options.fused_optimizer
         self._rate = torch.zeros((), device=self.device) if reads_device else None
@@ -141,12 +158,20 @@ class TrainingStep:
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        count_batch(self._counters)
         loss = loss.detach()
         self._loss += loss
         self._hits += hits
         first_bad = ~torch.isfinite(loss) & (self._bad_step == _NEVER)
         self._bad_step.copy_(torch.where(first_bad, self._taken, self._bad_step))
         self._taken += 1
+
+    def _goes_on_without_graph(self, reason: str) -> None:
+        self._notify(f"the step cannot be captured as a CUDA graph here ({reason}): training goes on without, slower")
+        # The capture may have ended in the middle of a step, and a scaler is strict about the order of its calls.
+        state = self.scaler.state_dict()
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.scaler.is_enabled())
+        self.scaler.load_state_dict(state)
 
     def _loss_and_hits(self, images: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         logits_NMK = self._trained(images, self.network.masks(batch))
@@ -183,8 +208,13 @@ class TrainingStep:
         )
 
 
-def _compiler_options(deterministic: bool) -> dict[str, str | int | bool | Callable[..., Any]]:
-    """Inductor chooses between kernels by timing them, unless it may not (older releases do not know the option)."""
+def _compiler_options(device: torch.device, deterministic: bool) -> dict[str, str | int | bool | Callable[..., Any]]:
+    """What Inductor is told, of what this release knows.
+
+    It chooses between kernels by timing them, unless it may not. On a GPU, small kernels that do not depend on each
+    other become one: a step has some 80 of them, each shorter than its launch.
+    """
     from torch._inductor import config
 
-    return {"deterministic": True} if deterministic and hasattr(config, "deterministic") else {}
+    wanted = {"deterministic": deterministic, "combo_kernels": device.type == "cuda"}
+    return {name: True for name, on in wanted.items() if on and hasattr(config, name)}

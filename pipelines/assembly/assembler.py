@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.batch import Batch
+from mixmo_fast.compilers import can_compile
 from mixmo_fast.cores import available_cores
 from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
@@ -62,8 +63,9 @@ class Assembler:
         self._table = torch.from_numpy(table).to(device)
         self._cores = min(available_cores(), _MOST_THREADS)
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="assembler")
-        if device.type == "cuda":
-            self._compiled = torch.compile(assemble_pixels, dynamic=False, options=ONE_KERNEL)
+        self._pixels = assemble_pixels
+        if device.type == "cuda" and can_compile(device):
+            self._pixels = torch.compile(assemble_pixels, dynamic=False, options=ONE_KERNEL)
 
     def batches(self, jobs: Iterable[Job]) -> Iterator[Batch]:
         """The batches of some jobs, in order, each valid until the next is asked for."""
@@ -78,7 +80,7 @@ class Assembler:
     def _on_cuda(self, jobs: Iterable[Job]) -> Iterator[Batch]:
         for job in jobs:
             for plan, labels in zip(job.device.steps(), job.labels, strict=True):
-                pixels = self._compiled(
+                pixels = self._pixels(
                     *(job.images, self._table, plan.index, plan.offset, plan.flip),
                     *(plan.pixel_box, plan.pixel_pattern, plan.pixel_values, self.padding, self.dtype),
                 )

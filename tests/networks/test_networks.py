@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mixmo_fast.mixing.block import mix_features, render_masks
 from mixmo_fast.networks.init import TRUNCATED_STD, initialize, small_normal_, truncated_he_normal_
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.norm import BatchNorm, batch_counters, count_batch
 from mixmo_fast.networks.preact_resnet import preact_resnet18
 from mixmo_fast.networks.reference_names import (
     from_reference,
@@ -61,6 +62,17 @@ def golden_network(case):
                 value = math.sqrt(2 / entry[0].numel()) * wave
             entry.copy_(value)
     return network
+
+
+def test_a_batch_norm_is_torchs_but_for_its_count():
+    ours, torchs = BatchNorm(5), torch.nn.BatchNorm2d(5)
+    for training in (True, False):
+        images = torch.randn(4, 5, 3, 3)
+        assert torch.equal(ours.train(training)(images), torchs.train(training)(images))
+    assert ours.num_batches_tracked == 0
+    count_batch(batch_counters(ours))
+    for name, value in torchs.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
 
 
 def golden_images(case):

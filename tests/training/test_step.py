@@ -11,13 +11,16 @@ import pytest
 import torch
 from lab import CONFIG, Lab, assert_same_tensors, drift, fresh_network, read_history
 
+from mixmo_fast import compilers
+from mixmo_fast.batch import Batch
 from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import StepConfig
 from mixmo_fast.doctor import findings
 from mixmo_fast.errors import ConfigError, DeviceError, DivergedError
 from mixmo_fast.run import build
-from mixmo_fast.training import options, precision, progress
+from mixmo_fast.training import precision, progress
 from mixmo_fast.training.checkpoint import load_checkpoint
+from mixmo_fast.training.graph import copy_batch
 from mixmo_fast.training.options import choose_options
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.schedule import base_rate
@@ -46,7 +49,7 @@ def gpu(monkeypatch):
 
     def has(bf16: bool) -> None:
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
-        monkeypatch.setattr(options.importlib.util, "find_spec", lambda _: SimpleNamespace())
+        monkeypatch.setattr(compilers.importlib.util, "find_spec", lambda _: SimpleNamespace())
 
     return has
 
@@ -91,7 +94,7 @@ def test_what_a_processor_cannot_do_is_refused(name):
 def test_a_gpu_gets_everything_and_several_ranks_neither_compile_nor_capture(gpu):
     gpu(bf16=True)
     chosen = choose_options(AUTO, CUDA, macs=0)
-    assert (chosen.compile, chosen.cuda_graph, chosen.stem, chosen.precision.name) == (True, True, "grouped", "bf16")
+    assert (chosen.compile, chosen.cuda_graph, chosen.stem, chosen.precision.name) == (True, True, "separate", "bf16")
     together = choose_options(AUTO, CUDA, macs=math.inf, ranks=2)
     assert (together.compile, together.cuda_graph) == (False, False)
     off = StepConfig(compile=False, cuda_graph=False, stem="separate", fused_optimizer=False, precision="fp32")
@@ -123,7 +126,17 @@ def test_a_cpu_compiles_what_is_worth_it(monkeypatch):
         assert (chosen.cuda_graph, chosen.stem) == (False, "separate")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     assert not choose_options(AUTO, CPU, macs=math.inf).compile
-    assert choose_options(StepConfig(compile=True), CPU, macs=0).compile  # then torch says what it lacks
+    with pytest.raises(DeviceError, match=r"step.compile: found true, which needs a compiler, but no C\+\+ compiler"):
+        choose_options(StepConfig(compile=True), CPU, macs=0)
+
+
+def test_a_gpu_without_a_compiler_is_said_in_a_line(gpu, monkeypatch):
+    gpu(bf16=True)
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    lines = []
+    chosen = choose_options(AUTO, CUDA, macs=0, notify=lines.append)
+    assert (chosen.compile, chosen.cuda_graph) == (False, True)
+    assert lines == ["nothing is compiled, which makes this GPU slower: no C compiler (gcc or clang)"]
 
 
 @pytest.mark.parametrize(
@@ -170,6 +183,7 @@ def plain(tmp_path_factory, digits) -> Lab:
         # Where a sign was rounded the other way a ReLU makes more of it: 1e-3 was seen, and 2e-2 with bf16.
         ("step.channels_last=false", 1e-4, 1e-2),
         ("step.stem=grouped", 1e-4, 1e-2),
+        ("step.stem=dense", 1e-4, 1e-2),
         ("step.fused_optimizer=false", 1e-4, 1e-2),
         ("step.deterministic=true", 1e-4, 1e-2),
         ("step.precision=bf16", 2e-2, 2e-1),
@@ -185,6 +199,34 @@ def test_no_option_changes_the_result_beyond_rounding(lab, plain, change, tolera
     (expected,), (row,) = read_history(plain.run), read_history(lab.run)
     assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=tolerance)
     assert drift(plain.checkpoint()["network"], lab.checkpoint()["network"], fresh_network()) < farthest
+
+
+def test_every_batch_is_counted_once(plain):
+    state = plain.checkpoint()["network"]
+    counts = {int(value) for name, value in state.items() if name.endswith("num_batches_tracked")}
+    assert counts == {1438 // 256}
+
+
+def test_a_batch_is_copied_whatever_its_parts_are():
+    """Words at an even address, and others: of odd size, at an odd place, or laid out otherwise."""
+
+    def batch(images: torch.Tensor, pattern: torch.Tensor) -> Batch:
+        random = torch.Generator().manual_seed(len(pattern))
+        parts = [torch.rand(*shape, generator=random) for shape in ((3, 2, 2), (3, 2), (3, 2))]
+        box, labels = (torch.randint(0, 99, shape, generator=random) for shape in ((3, 4), (3, 2, 2)))
+        return Batch(images, box.int(), pattern, parts[0], labels, parts[1], parts[2])
+
+    for dtype in (torch.float32, torch.bfloat16):
+        images = torch.rand(3, 6, 4, 4).to(dtype)
+        for laid_out in (images, images.contiguous(memory_format=torch.channels_last)):
+            for pattern in (torch.zeros(3, 0, 0, 0), torch.ones(3, 1, 4, 4), torch.ones(7, 1, 3, 1)[1:4, :, 1:]):
+                source = batch(laid_out, pattern.byte())
+                target = batch(torch.zeros_like(laid_out), torch.zeros_like(source.feature_pattern))
+                copy_batch(source, target)
+                assert_same_tensors(vars(target), vars(source))
+                other = batch(torch.zeros(3, 6, 4, 4, dtype=dtype), torch.zeros_like(source.feature_pattern))
+                copy_batch(source, other)
+                assert_same_tensors(vars(other), vars(source))
 
 
 def test_a_run_goes_on_whatever_the_memory_layout_and_the_update_were(digits):

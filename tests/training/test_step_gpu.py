@@ -66,7 +66,9 @@ def test_a_graph_trains_the_same_network(train, start, precision, compiled):
     assert graphed.totals().rows == plain.totals().rows == STEPS * 128
 
 
-@pytest.mark.parametrize("settings", [{"stem": "separate"}, {"channels_last": False}, {"fused_optimizer": False}])
+@pytest.mark.parametrize(
+    "settings", [{"stem": "grouped"}, {"stem": "dense"}, {"channels_last": False}, {"fused_optimizer": False}]
+)
 def test_no_option_changes_the_result_beyond_rounding(train, start, settings):
     base = {"precision": "fp32", "compile": False, "cuda_graph": False}
     (_, expected), (_, found) = train(StepConfig(**base)), train(StepConfig(**base, **settings))
