@@ -20,6 +20,7 @@ from torch import nn
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.mixing.plan import draw_plan_block
+from mixmo_fast.networks.norm import batch_counters, count_batch
 from mixmo_fast.run import build
 from mixmo_fast.run import train as train_command
 from mixmo_fast.training.checkpoint import load_checkpoint
@@ -83,6 +84,7 @@ def test_a_synchronised_batch_norm_is_a_batch_norm(one_rank):
             layer.weight.copy_(torch.linspace(0.5, 2, 5))
             layer.bias.copy_(torch.linspace(-1, 1, 5))
         for _ in range(2):
+            count_batch(batch_counters(layer))  # torch's own counts by itself
             out = layer(x)
             out.pow(3).sum().backward()
         layer.eval()
