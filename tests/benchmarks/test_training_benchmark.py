@@ -236,7 +236,7 @@ def test_parts_name_what_they_need():
 def test_the_command_compiles_measures_and_writes(tmp_path, capsys):
     target, chart = tmp_path / "out" / "result.json", tmp_path / "out" / "result.png"
     sizes = ["--network", "wrn-10-1", "--rows", "8", "--device", "cpu", "--no-end-to-end"]
-    sizes += ["--repetitions", "1", "--seconds", "0"]
+    sizes += ["--repetitions", "1", "--seconds", "0", "--contestants", f"{DEFAULT},compile_defaults"]
     training.main([*sizes, "--json", str(target), "--plot", str(chart)])
     found = json.loads(target.read_text())
     assert not [one for one in found["contestants"].values() if "error" in one]

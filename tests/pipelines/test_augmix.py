@@ -266,7 +266,7 @@ def test_an_epoch_that_is_given_up_changes_no_other():
 
 @pytest.mark.slow
 def test_training_with_it_runs_and_goes_on_bit_for_bit(tmp_path, digits, monkeypatch):
-    text = CONFIG.replace("dataset: digits", "dataset: digits, augmentation: augmix").replace("epochs: 4", "epochs: 2")
+    text = CONFIG.replace("dataset: digits", "augmentation: augmix, dataset: digits").replace("epochs: 4", "epochs: 2")
     for name in ("whole", "stopped"):
         (tmp_path / name).mkdir()
     whole, stopped = Lab(tmp_path / "whole", digits, text), Lab(tmp_path / "stopped", digits, text)

@@ -75,13 +75,13 @@ def test_temperature_scaling_is_part_of_every_evaluation(trained):
 
 
 def test_a_temperature_from_held_out_training_images_needs_a_run_that_held_some_out(trained, lab):
+    lab.train("data.holdout=0", "schedule.epochs=1", "schedule.milestones={}")
     with pytest.raises(ConfigError, match=r"no training image was held out .* --set data.holdout=0.1"):
-        trained.evaluate(calibrate_on="train-holdout")
-    lab.train("data.holdout=0.25", "schedule.epochs=2")
-    found = lab.evaluate(calibrate_on="train-holdout")
+        lab.evaluate(calibrate_on="train-holdout")
+    found = trained.evaluate(calibrate_on="train-holdout")
     (temperature,) = found.scaling.temperatures
     logits, labels = found.trained.predict(found.trained.held_out_batches())
-    assert len(labels) == 359
+    assert len(labels) == 719
     assert temperature == fit_temperature(logits.double().mean(dim=1), labels)
     mean = found.logits.double().mean(dim=1) / temperature
     nll = -mean.log_softmax(dim=1).gather(1, found.labels[:, None]).mean().item()
@@ -178,7 +178,7 @@ def on_fashion_mnist(tmp_path_factory, fashion_mnist, digits) -> Lab:
     for name, array in zip(IDX_NAMES, arrays, strict=True):
         (folder / name).write_bytes(idx_bytes(array.astype(np.uint8)))
     convert("fashion_mnist", data, source=folder, verify=False, notify=lambda _: None)
-    place = Lab(folder, data, CONFIG.replace("dataset: digits", "dataset: fashion_mnist, holdout: 0.1"))
+    place = Lab(folder, data, CONFIG.replace("dataset: digits, holdout: 0.5", "dataset: fashion_mnist, holdout: 0.1"))
     place.train("schedule.epochs=3", "schedule.milestones={}", "batch.rows=64")
     return place
 
@@ -220,7 +220,7 @@ def test_cifar_c_from_folder_to_table(lab, tmp_path):
     write_cifar10(originals, images, labels, [f"data_batch_{part}" for part in range(1, 6)])
     write_cifar10(originals, images[:20], labels[:20], ["test_batch"])
     convert("cifar10", tmp_path / "data", source=originals, verify=False, notify=lambda _: None)
-    text = CONFIG.replace("digits", "cifar10").replace("rows: 128", "rows: 32")
+    text = CONFIG.replace("digits, holdout: 0.5", "cifar10").replace("rows: 64", "rows: 32")
     place = Lab(tmp_path, tmp_path / "data", text)
     place.train("schedule.epochs=1", "schedule.milestones={}")
     with pytest.raises(DataError, match="CIFAR-10-C: no such folder"):

@@ -12,6 +12,7 @@ from mixmo_fast.training.resume import first_difference
 
 SINGLE = CONFIG.replace("members: 2", "members: 1").replace("mixing: {method: patch, prob: 0.5}\n", "")
 STEADY = ("mixing.decay_from=1",)
+ALL_IMAGES = ("data.holdout=0", "batch.rows=128")  # of which it learns more every epoch
 
 
 def uninterrupted(lab: Lab, *overrides: str, text: str = CONFIG) -> Lab:
@@ -22,7 +23,9 @@ def uninterrupted(lab: Lab, *overrides: str, text: str = CONFIG) -> Lab:
     return place
 
 
-@pytest.mark.parametrize(("text", "overrides"), [(CONFIG, STEADY), (SINGLE, ())], ids=["MixMo", "single"])
+@pytest.mark.parametrize(
+    ("text", "overrides"), [(CONFIG, (*STEADY, *ALL_IMAGES)), (SINGLE, ALL_IMAGES)], ids=["MixMo", "single"]
+)
 def test_an_extended_run_equals_one_that_was_that_long_bit_for_bit(tmp_path, digits, text, overrides):
     lab = Lab(tmp_path, digits, text)
     lab.train("schedule.epochs=2", *overrides)

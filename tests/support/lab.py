@@ -15,11 +15,11 @@ from mixmo_fast.run.train import train_run
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
 
 CONFIG = """
-data: {dataset: digits}
+data: {dataset: digits, holdout: 0.5}
 network: {kind: wide_resnet, depth: 10, width: 1, members: 2}
 mixing: {method: patch, prob: 0.5}
 msda: {method: cutmix}
-batch: {rows: 128}
+batch: {rows: 64}
 optimizer: {lr: 0.05, weight_decay: 0.0006}
 schedule: {epochs: 4, warmup_steps: 11, milestones: {3: 0.1}}
 checkpoint: {every_epochs: 2}

@@ -159,7 +159,7 @@ def test_the_ranks_batches_are_the_whole_batch(digits, name, request):
 
 def test_rows_that_cannot_be_shared_out_are_refused():
     config = parse_config(CONFIG, "test")
-    with pytest.raises(ConfigError, match=r"batch.rows: 128 rows cannot be shared out equally to 3 ranks"):
+    with pytest.raises(ConfigError, match=r"batch.rows: 64 rows cannot be shared out equally to 3 ranks"):
         build.make_recipe(config, dataset_info("digits"), Ranks(0, 3))
 
 

@@ -158,7 +158,7 @@ def test_training_takes_the_scaled_rate(lab):
 
 
 def test_the_published_rows_of_a_preact_resnet_are_100():
-    text = CONFIG.replace("wide_resnet, depth: 10", "preact_resnet, depth: 18").replace("rows: 128", "rows: 200")
+    text = CONFIG.replace("wide_resnet, depth: 10", "preact_resnet, depth: 18").replace("rows: 64", "rows: 200")
     config = parse_config(text.replace("lr: 0.05", "lr: 0.05, lr_scaling: linear"), "test")
     assert base_rate(config) == pytest.approx(0.1)
 
@@ -288,7 +288,7 @@ def test_the_first_step_whose_loss_is_not_finite_is_remembered(digits, monkeypat
             batch.images[5, 0, 0, 0] = math.nan
         step(batch, 0.01)
         if number == 2:
-            assert step.totals().rows == 3 * 128
+            assert step.totals().rows == 3 * 64
         if number == 5:
             break
     batches.close()

@@ -63,7 +63,7 @@ def test_a_graph_trains_the_same_network(train, start, precision, compiled):
     graphed, found = train(StepConfig(**same, cuda_graph=True))
     assert drift(expected, found, start) < (1e-2 if precision == "fp32" else 0.2)
     assert graphed.totals().loss == pytest.approx(plain.totals().loss, rel=1e-3 if precision == "fp32" else 2e-2)
-    assert graphed.totals().rows == plain.totals().rows == STEPS * 128
+    assert graphed.totals().rows == plain.totals().rows == STEPS * 64
 
 
 @pytest.mark.parametrize(
