@@ -204,7 +204,7 @@ def test_no_option_changes_the_result_beyond_rounding(lab, plain, change, tolera
 def test_every_batch_is_counted_once(plain):
     state = plain.checkpoint()["network"]
     counts = {int(value) for name, value in state.items() if name.endswith("num_batches_tracked")}
-    assert counts == {1438 // 256}
+    assert counts == {719 // 256}
 
 
 def test_a_batch_is_copied_whatever_its_parts_are():
