@@ -65,7 +65,7 @@ def choose_options(
         settings: The configuration's `step` section.
         device: Where the step runs.
         macs: Multiply-accumulates of all forward passes of the run: how long it will take.
-        ranks: Processes that train together. With several, compiling and capturing are left to who asks for them.
+        ranks: Processes that train together. With several nothing is captured, and a CPU compiles only if asked to.
         notify: Told in a line when a GPU will be slower than it could be.
 
     Raises:
@@ -86,7 +86,7 @@ def choose_options(
     if compiles is True and missing:
         raise DeviceError(f"step.compile: found true, which needs a compiler, but {missing}; use auto or false")
     if compiles == "auto":
-        compiles = ranks == 1 and not missing and (cuda or macs >= _MACS_WORTH_COMPILING)
+        compiles = not missing and (cuda or (ranks == 1 and macs >= _MACS_WORTH_COMPILING))
     graphs = settings.cuda_graph
     if graphs == "auto":
         graphs = cuda and ranks == 1 and settings.fused_optimizer

@@ -91,12 +91,13 @@ def test_what_a_processor_cannot_do_is_refused(name):
         choose_precision(name, CPU)
 
 
-def test_a_gpu_gets_everything_and_several_ranks_neither_compile_nor_capture(gpu):
+def test_a_gpu_gets_everything_and_several_ranks_capture_nothing(gpu):
     gpu(bf16=True)
     chosen = choose_options(AUTO, CUDA, macs=0)
     assert (chosen.compile, chosen.cuda_graph, chosen.stem, chosen.precision.name) == (True, True, "separate", "bf16")
     together = choose_options(AUTO, CUDA, macs=math.inf, ranks=2)
-    assert (together.compile, together.cuda_graph) == (False, False)
+    assert (together.compile, together.cuda_graph) == (True, False)
+    assert not choose_options(AUTO, CPU, macs=math.inf, ranks=2).compile
     off = StepConfig(compile=False, cuda_graph=False, stem="separate", fused_optimizer=False, precision="fp32")
     plain = choose_options(off, CUDA, macs=math.inf)
     assert (plain.compile, plain.cuda_graph, plain.stem, plain.fused_optimizer) == (False, False, "separate", False)
