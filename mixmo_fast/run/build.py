@@ -67,8 +67,17 @@ def choose_device(name: str) -> torch.device:
     if name not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"--device: found {name!r}, allowed are auto, cuda and cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("--device cuda: torch sees no CUDA device here; use --device cpu or auto")
+        raise DeviceError(f"--device cuda: torch sees no CUDA device here{_why_not()}; use --device cpu or auto")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _why_not() -> str:
+    """What torch says when it is made to start CUDA: that there is no driver, or that it is too old."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:  # the second from a torch that was built without CUDA
+        return f" ({str(error).split('. ')[0]})"
+    return ""
 
 
 def check_pipeline(name: str, option: str = "--pipeline") -> None:

@@ -158,7 +158,35 @@ def test_options_that_cannot_be_are_one_line(run, config, digits, arguments, par
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_cuda_without_a_gpu_is_one_line(run, config, digits):
-    assert_one_line(run("train", config, "--data", digits, "--device", "cuda"), "--device cpu")
+    assert_one_line(
+        run("train", config, "--data", digits, "--device", "cuda"), "--device cpu", "sees no CUDA device here ("
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            torch.OutOfMemoryError(
+                "CUDA out of memory. Tried to allocate 20.00 MiB. GPU 0 has 79 GiB of which 3 MiB free"
+            ),
+            ("CUDA out of memory. Tried to allocate 20.00 MiB: lower batch.rows", "--set batch.rows=32"),
+        ),
+        (
+            torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with ..."),
+            ("busy or unavailable: nvidia-smi shows who", "exclusive mode"),
+        ),
+    ],
+)
+def test_a_gpu_that_is_full_or_taken_is_one_line(run, config, digits, monkeypatch, error, words):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("mixmo_fast.run.build.make_network", fail)
+    assert_one_line(run("train", config, "--data", digits, "--device", "cpu"), *words)
+    monkeypatch.setattr("mixmo_fast.run.build.make_network", lambda *_: "no network")
+    with pytest.raises(AttributeError):  # a defect keeps its traceback
+        run("train", config, "--data", digits, "--device", "cpu")
 
 
 def test_evaluating_what_was_never_trained_is_one_line(run, config, digits, tmp_path):
