@@ -17,12 +17,14 @@ from pydantic import ValidationError
 
 from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, shorten, show
 from mixmo_fast.config.schema import Config
-from mixmo_fast.config.upstream import from_upstream, is_upstream
 from mixmo_fast.config.words import allowed_in_words, known_keys
 from mixmo_fast.errors import ConfigError
 
 _MAPPING = ["schedule", "milestones"]
 """The one key whose own keys are the user's: `--set schedule.milestones.101=0.1` sets an entry."""
+
+_THEIR_SECTIONS = {"model_wrapper", "training"}
+_OUR_SECTIONS = {"network", "mixing", "msda", "batch", "optimizer", "schedule", "step"}
 
 _UNKNOWN = ("extra_forbidden", "invalid_key")
 """Pydantic's names for a key that the schema does not have."""
@@ -42,6 +44,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), notify: Callabl
     """
     tree: Mapping[str, object] = read_tree(path)
     if is_upstream(tree):
+        from mixmo_fast.config.upstream import from_upstream  # a model of all that their files may hold
+
         tree = from_upstream(tree, str(path)).tree
         if notify is not None:
             notify(
@@ -49,6 +53,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), notify: Callabl
                 f"{shlex.quote(str(path))} -o NEW.yaml` writes it in this program's form"
             )
     return check_config(apply_overrides(tree, overrides), str(path), overrides)
+
+
+def is_upstream(tree: object) -> bool:
+    """Whether a configuration read from YAML has the shape of mixmo-pytorch's: sections of theirs and none of ours."""
+    if not isinstance(tree, dict):
+        return False
+    return not tree.keys().isdisjoint(_THEIR_SECTIONS) and tree.keys().isdisjoint(_OUR_SECTIONS)
 
 
 def override(config: Config, overrides: Sequence[str]) -> Config:

@@ -1,4 +1,4 @@
-"""The authors' configuration files (mixmo-pytorch): recognised by their shape and translated into our form, one way.
+"""The authors' configuration files (mixmo-pytorch), translated into our form, one way.
 
 `upstream_form.py` says what such a file may hold, and `upstream_check.py` refuses the rest. Here it becomes our
 sections, and what has another name or another unit in them is told in a note, so that nobody has to guess what became
@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from mixmo_fast.config.upstream_check import ReadFile, read_upstream
 from mixmo_fast.config.upstream_form import LISTED_MEMBERS, MixMethod, UpstreamFile
 from mixmo_fast.mixing.methods import FEATURE_ALIASES, IMAGE_ALIASES
-
-_THEIR_SECTIONS = {"model_wrapper", "training"}
-_OUR_SECTIONS = {"network", "mixing", "msda", "batch", "optimizer", "schedule", "step"}
 
 _PAPER_MASKS = ("mixup", "cutmix")
 """The masks that their program has for any number of members."""
@@ -33,13 +30,6 @@ class Translation:
 
     tree: dict[str, dict[str, object]]
     notes: tuple[str, ...]
-
-
-def is_upstream(tree: object) -> bool:
-    """Whether a configuration read from YAML has the shape of mixmo-pytorch's: sections of theirs and none of ours."""
-    if not isinstance(tree, dict):
-        return False
-    return not tree.keys().isdisjoint(_THEIR_SECTIONS) and tree.keys().isdisjoint(_OUR_SECTIONS)
 
 
 def from_upstream(tree: Mapping[str, object], name: str) -> Translation:

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import TESTS
 
-from mixmo_fast.config.load import check_config, load_config, parse_config, read_tree
+from mixmo_fast.config.load import check_config, is_upstream, load_config, parse_config, read_tree
 from mixmo_fast.config.paper import PAPER_RUNS, paper_config, render_paper_yaml
 from mixmo_fast.config.safe_yaml import read_yaml
-from mixmo_fast.config.upstream import from_upstream, is_upstream
+from mixmo_fast.config.upstream import from_upstream
 from mixmo_fast.errors import ConfigError
 
 FILE = TESTS / "golden" / "reference_wrn10-1_cutmixmo.yaml"
