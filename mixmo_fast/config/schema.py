@@ -213,8 +213,7 @@ class StepConfig(_Section):
     channels_last: bool = True
     """Keep feature maps with the channels innermost in memory."""
     stem: Literal["auto", "separate", "grouped", "dense"] = "auto"
-    """The members' encoders as separate convolutions, as one of as many groups, or as one with zeros between members;
-    auto: separate."""
+    """The encoders as convolutions of their own, one of M groups, or one with zeros between members; auto: separate."""
     compile: Switch = "auto"
     """torch.compile forward pass and loss; auto: on a GPU, and on a CPU for runs that are worth it."""
     cuda_graph: Switch = "auto"

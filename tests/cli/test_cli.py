@@ -319,7 +319,6 @@ def test_robustness_may_stand_alone(run, place, digits, tmp_path):
         result = run("evaluate", place, "--data", digits, "--robustness", *last)
         assert_one_line(result, "digits: CIFAR-C is published for cifar10 and cifar100")
     assert_one_line(run("evaluate", place, "--data", digits, "--ood", "digits"), "--ood: digits")
-    assert_one_line(run("evaluate", place, "--data", digits, "--calibrate-on", "train-holdout"), "data.holdout=0.1")
 
 
 def test_a_name_becomes_a_configuration_and_nothing_else_is_touched(run, tmp_path):

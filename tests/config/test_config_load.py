@@ -152,7 +152,7 @@ def test_yaml_spells_every_key_in_the_schemas_order():
         "optimizer: {lr: 0.0005, momentum: 0.9, nesterov: true, weight_decay: 0.0006, lr_scaling: none, lr_rows: null}",
         "schedule: {epochs: 300, warmup_steps: 3128, milestones: {101: 0.1, 201: 0.1}}",
         "step: {precision: auto, channels_last: true, stem: auto, compile: auto, cuda_graph: auto, "
-        "fused_optimizer: true, deterministic: false}",
+        "cudnn_benchmark_limit: 10, fused_optimizer: true, deterministic: false}",
         "evaluation: {every_epochs: 1, rows: 500}",
         "checkpoint: {every_epochs: 30}",
         "seed: 1",
@@ -361,7 +361,7 @@ def test_any_value_at_all_gives_one_line_and_no_traceback(value):
             "# a comment",
             "step: {a: 1, b: 1}",
             "step.a: unknown key; allowed: step.precision, step.channels_last, step.stem, "
-            "step.compile, step.cuda_graph, step.fused_optimizer, step.deterministic (and 1 more)",
+            "step.compile, step.cuda_graph, step.cudnn_benchmark_limit, step.fused_optimizer, step.deterministic (and 1 more)",
         ),
         ("# a comment", "seed: '1'", "seed: found '1', allowed: a whole number from 0 to 9223372036854775807"),
         (

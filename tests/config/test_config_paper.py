@@ -65,7 +65,7 @@ def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
         "schedule": {"epochs": 300, "warmup_steps": 3128, "milestones": {101: 0.1, 201: 0.1, 226: 0.1}},
         "step": {
             **{"precision": "auto", "channels_last": True, "stem": "auto", "compile": "auto"},
-            **{"cuda_graph": "auto", "fused_optimizer": True, "deterministic": False},
+            **{"cuda_graph": "auto", "cudnn_benchmark_limit": 10, "fused_optimizer": True, "deterministic": False},
         },
         "evaluation": {"every_epochs": 1, "rows": 500},
         "checkpoint": {"every_epochs": 30},
