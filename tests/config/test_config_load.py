@@ -360,8 +360,8 @@ def test_any_value_at_all_gives_one_line_and_no_traceback(value):
         (
             "# a comment",
             "step: {a: 1, b: 1}",
-            "step.a: unknown key; allowed: step.precision, step.channels_last, step.stem, "
-            "step.compile, step.cuda_graph, step.cudnn_benchmark_limit, step.fused_optimizer, step.deterministic (and 1 more)",
+            "step.a: unknown key; allowed: step.precision, step.channels_last, step.stem, step.compile, "
+            "step.cuda_graph, step.cudnn_benchmark_limit, step.fused_optimizer, step.deterministic (and 1 more)",
         ),
         ("# a comment", "seed: '1'", "seed: found '1', allowed: a whole number from 0 to 9223372036854775807"),
         (
