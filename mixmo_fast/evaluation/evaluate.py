@@ -47,7 +47,7 @@ def predict(
         labels.append(labels_N)
     network.train(was_training)
     all_logits = torch.cat(logits)
-    if not torch.isfinite(all_logits).all():
+    if (~torch.isfinite(all_logits)).any():
         raise DivergedError("the network's outputs on the test images are not finite")
     return all_logits, torch.cat(labels)
 

@@ -24,7 +24,7 @@ from mixmo_fast.training.graph import GraphedUpdate
 from mixmo_fast.training.loss import soft_cross_entropy
 from mixmo_fast.training.options import StepOptions
 
-_NEVER = -1
+_NEVER = 0
 
 
 def make_optimizer(network: nn.Module, settings: OptimizerConfig, fused: bool = True) -> torch.optim.SGD:
@@ -110,7 +110,7 @@ class TrainingStep:
         self._loss = torch.zeros((), device=self.device, dtype=torch.float64)
         self._hits = torch.zeros((), device=self.device, dtype=torch.int64)
         self._taken = torch.zeros((), device=self.device, dtype=torch.int64)
-        self._bad_step = torch.full((), _NEVER, device=self.device, dtype=torch.int64)
+        self._bad_step = torch.full((), _NEVER, device=self.device, dtype=torch.int64)  # counted from 1
         self._steps = self._rows = 0
 
     def _start_momentum(self) -> None:
@@ -163,8 +163,8 @@ class TrainingStep:
         self._loss += loss
         self._hits += hits
         first_bad = ~torch.isfinite(loss) & (self._bad_step == _NEVER)
-        self._bad_step.copy_(torch.where(first_bad, self._taken, self._bad_step))
         self._taken += 1
+        self._bad_step.copy_(torch.where(first_bad, self._taken, self._bad_step))
 
     def _goes_on_without_graph(self, reason: str) -> None:
         self._notify(f"the step cannot be captured as a CUDA graph here ({reason}): training goes on without, slower")
@@ -197,7 +197,7 @@ class TrainingStep:
         """
         bad_step = self._bad_step.item()
         if bad_step != _NEVER:
-            raise DivergedError(f"the loss is not finite since step {bad_step}")
+            raise DivergedError(f"the loss is not finite since step {bad_step - 1}")
         seen = torch.stack((self._loss, self._hits.double()))
         loss, hits = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
         share = 1 if of_all_ranks else 1 / self.ranks.count
