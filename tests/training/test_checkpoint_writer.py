@@ -1,4 +1,4 @@
-"""Checkpoints are written behind training's back: the state as it was, one at a time, and a run waits for them to end."""
+"""Checkpoints are written behind training's back: the state as it was, one at a time, and a run waits for it."""
 
 import threading
 import time
