@@ -29,6 +29,7 @@ from mixmo_fast.runfolder.scores import SCORES, Scores
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
+from mixmo_fast.training.profile import ProfiledBatches
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment
 from mixmo_fast.training.step import TrainingStep, make_optimizer
@@ -52,6 +53,7 @@ def train_run(
     init_optimizer: bool = False,
     extend: bool = False,
     deterministic: bool = False,
+    profile: int | None = None,
     report: bool = True,
     overrides: Sequence[str] = (),
 ) -> Path:
@@ -75,6 +77,7 @@ def train_run(
         init_optimizer: Whether it begins with that file's momentum, too.
         extend: Whether a run of fewer epochs may go on, if the longer one would have begun alike.
         deterministic: Whether to set `step.deterministic`.
+        profile: How many steps to watch, once warm; see `mixmo_fast.training.profile`.
         report: Whether to evaluate the last epoch at the end, and draw what there is to see.
         overrides: `key=value` each.
 
@@ -85,6 +88,8 @@ def train_run(
         raise ConfigError("--init-optimizer: found without --init, allowed: beside --init FILE")
     if extend and from_scratch:
         raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
+    if profile is not None and profile < 1:
+        raise ConfigError(f"--profile: found {profile}, allowed: a whole number at least 1")
     extra = [] if seed is None else [f"seed={seed}"]
     extra += ["step.deterministic=true"] if deterministic else []
     ranks = ranks_of_environment()
@@ -101,7 +106,7 @@ def train_run(
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:
             beginning = find_beginning(config, folder, init, init_optimizer, extend, from_scratch)
-            _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, console)
+            _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, profile, console)
         if report and ranks.writes:
             _report(folder, data, device, console)
     return folder
@@ -116,6 +121,7 @@ def _train(
     device: torch.device,
     ranks: Ranks,
     from_scratch: bool,
+    profile: int | None,
     console: Console,
 ) -> None:
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
@@ -165,6 +171,9 @@ def _train(
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch)
             return
+        watched = batches
+        if profile is not None:
+            watched = ProfiledBatches(batches, profile, device, folder, lambda line: _say(console, line))
         _prepare(folder, from_scratch)
         write_text(folder / names.CONFIG, to_yaml(config))
         recorded = Environment(**machine, command=tuple(sys.argv), ranks=ranks.count, step=asdict(how))
@@ -181,7 +190,7 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, batches, test, log, folder, progress, first_epoch, after_first=draw)
+        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
