@@ -19,6 +19,7 @@ from mixmo_fast.runfolder.names import CheckpointPaths
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.training.checkpoint import Checkpoint
 from mixmo_fast.training.checkpoint_writer import CheckpointWriter
+from mixmo_fast.training.memory import peak_memory
 from mixmo_fast.training.progress import RunProgress
 from mixmo_fast.training.runlog import RunLog
 from mixmo_fast.training.schedule import learning_rate
@@ -66,6 +67,7 @@ def train(
                     train_top1=totals.top1,
                     train_seconds=seconds,
                     rows_per_second=totals.rows / seconds,
+                    **peak_memory(step.device).as_dict(),
                 )
                 if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
                     started = time.perf_counter()
@@ -77,7 +79,7 @@ def train(
                 if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
                     aliases.append(paths.epoch(epoch))
                 writer.save(_checkpoint(config, step, log, epoch), paths.last, aliases)
-                progress.epoch(epoch, totals.loss, row.top1, totals.rows / seconds)
+                progress.epoch(row)
                 if after_first and epoch == first_epoch:
                     after_first()
             step.ranks.wait()
