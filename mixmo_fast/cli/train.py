@@ -86,7 +86,10 @@ def train(
     override: OverrideOption = None,
 ) -> None:
     """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
-    from mixmo_fast.run.train import train_run
+    from mixmo_fast.training.compile_cache import keep_compiled
+
+    keep_compiled()
+    from mixmo_fast.run.train import train_run  # and with it torch
 
     try:
         train_run(
