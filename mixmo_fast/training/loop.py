@@ -58,7 +58,7 @@ def train(
     with CheckpointWriter(step.device) as writer:
         for epoch in range(first_epoch, config.schedule.epochs + 1):
             with _names_last_good(f"in epoch {epoch}", paths, writer):
-                totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch, writer)
+                totals, seconds, rate = _train_epoch(config, step, batches, progress, writer, epoch)
             if log is not None:
                 row = Epoch(
                     epoch=epoch,
@@ -90,8 +90,8 @@ def _train_epoch(
     step: TrainingStep,
     batches: TrainingBatches,
     progress: RunProgress,
-    epoch: int,
     writer: CheckpointWriter,
+    epoch: int,
 ) -> tuple[StepTotals, float, float]:
     """One epoch: its totals, its seconds, and its last learning rate."""
     started = time.perf_counter()

@@ -112,10 +112,10 @@ def test_a_failed_last_write_leaves_no_summary(lab, monkeypatch):
 def test_whatever_ends_a_run_waits_for_the_writing(lab, slow, monkeypatch, ended_by):
     whole = loop._train_epoch
 
-    def train_epoch(config, step, batches, progress, epoch, writer):
+    def train_epoch(config, step, batches, progress, writer, epoch):
         if epoch == 2:
             raise ended_by
-        return whole(config, step, batches, progress, epoch, writer)
+        return whole(config, step, batches, progress, writer, epoch)
 
     monkeypatch.setattr(loop, "_train_epoch", train_epoch)
     with pytest.raises((KeyboardInterrupt, DivergedError)) as end:
