@@ -1,8 +1,10 @@
 """What several test files share, and how tests are dealt out where several processes run them (`make test`)."""
 
 import gc
+import getpass
 import os
 import sys
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from mixmo_fast.cli import app as cli
 from mixmo_fast.cores import available_cores
 from mixmo_fast.reproduce.jobs import Launch
 from pipelines.datasets.convert import convert
+
+# torch's own choice, so that trainings of tests leave nothing in the user's cache folder.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
 
 
 @pytest.hookimpl(optionalhook=True)

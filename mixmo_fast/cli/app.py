@@ -18,6 +18,7 @@ from mixmo_fast.cli import config, data, doctor, evaluate, reproduce, train
 from mixmo_fast.cli.benchmark import benchmark
 from mixmo_fast.errors import MixmoError
 
+_WHEN_ALONE = evaluate.WHEN_ALONE | train.WHEN_ALONE
 _MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -108,8 +109,8 @@ def _spelt_out(arguments: Sequence[str]) -> list[str]:
     spelt = []
     for word, after in zip_longest(arguments, arguments[1:]):
         spelt.append(word)
-        if word in evaluate.MAY_STAND_ALONE and (after is None or after.startswith("-")):
-            spelt.append("auto")
+        if word in _WHEN_ALONE and (after is None or after.startswith("-")):
+            spelt.append(_WHEN_ALONE[word])
     return spelt
 
 

@@ -20,8 +20,8 @@ from mixmo_fast.cli.options import (
     make_console,
 )
 
-MAY_STAND_ALONE = ("--robustness", "--corruptions")
-"""Options of `evaluate` whose value may be left out, and then is `auto`; the parser itself knows no such thing."""
+WHEN_ALONE = {"--robustness": "auto", "--corruptions": "auto"}
+"""What an option means whose value may be left out; the parser itself knows no such thing."""
 
 
 def evaluate(

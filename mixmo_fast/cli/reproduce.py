@@ -39,7 +39,9 @@ def reproduce(
 ) -> None:
     """Train the paper's tables, or any configurations with several seeds; the same command continues."""
     from mixmo_fast.reproduce.command import reproduce as reproduce_all
+    from mixmo_fast.training.compile_cache import keep_compiled
 
+    keep_compiled()
     code = reproduce_all(
         targets,
         out,

@@ -37,6 +37,9 @@ FLAGS_OF_THE_AUTHORS = "\n\n".join(
 )
 """What their flags are called here."""
 
+WHEN_ALONE = {"--profile": "20"}
+"""What an option means whose value may be left out; the parser itself knows no such thing."""
+
 
 def train(
     config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
@@ -70,13 +73,23 @@ def train(
     deterministic: Annotated[
         bool, typer.Option("--deterministic", help="The same bits on every run on one kind of device.")
     ] = False,
+    profile: Annotated[
+        int | None,
+        typer.Option(
+            metavar="[STEPS]",
+            help="Watch so many steps, 20 if left out: a trace, and a table of the dearest kernels, in the run folder.",
+        ),
+    ] = None,
     no_report: Annotated[
         bool, typer.Option("--no-report", help="Leave out the evaluation, pictures and page at the end.")
     ] = False,
     override: OverrideOption = None,
 ) -> None:
     """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
-    from mixmo_fast.run.train import train_run
+    from mixmo_fast.training.compile_cache import keep_compiled
+
+    keep_compiled()
+    from mixmo_fast.run.train import train_run  # and with it torch
 
     try:
         train_run(
@@ -94,6 +107,7 @@ def train(
             init_optimizer=init_optimizer,
             extend=extend,
             deterministic=deterministic,
+            profile=profile,
             report=not no_report,
             overrides=override or (),
         )

@@ -1,4 +1,4 @@
-"""The schema in words: its dotted keys, and what each of them allows, for messages that a person can act on."""
+"""The schema in words, for messages that a person can act on: its dotted keys, and what each allows or holds."""
 
 import types
 from collections.abc import Sequence
@@ -35,6 +35,13 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
         field = model.model_fields[part]
         model = _without_none(field.annotation)
     return _in_words(model, field.metadata) + (" or null" if model is not field.annotation else "")
+
+
+def in_one_line(value: object) -> str:
+    """A section of a configuration as `{key: value, ...}`, or a value that stands for itself."""
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{key}: {entry}" for key, entry in value.model_dump().items()) + "}"
+    return str(value)
 
 
 def _without_none(annotation: Any) -> Any:

@@ -36,7 +36,9 @@ def examine(data_dir: Path, verify: bool = False) -> list[Finding]:
         data_dir: Folder of data sets.
         verify: Whether to read the converted data sets and compare their checksums, not only their sizes.
     """
-    return [*_machine(), *_software(), *_extras(), *_data(data_dir, verify)]
+    torch, problem = _import("torch")
+    gpus = machine.read_gpus(torch) if torch else machine.Gpus()
+    return [*_machine(), *_software(torch, problem, gpus), *_extras(gpus), *_data(data_dir, verify)]
 
 
 def trainable(found: Iterable[Finding]) -> bool:
@@ -92,9 +94,7 @@ def _machine() -> Iterator[Finding]:
     yield Finding("machine", "memory", "ok", findings.gigabytes(memory) if memory else "its size cannot be told")
 
 
-def _software() -> Iterator[Finding]:
-    torch, problem = _import("torch")
-    gpus = machine.read_gpus(torch) if torch else machine.Gpus()
+def _software(torch: ModuleType | None, problem: str, gpus: machine.Gpus) -> Iterator[Finding]:
     version = torch.__version__ if torch else machine.installed("torch")
     yield findings.judge_core("torch", version, problem, f"built for {gpus.built_for or 'CPUs only'}")
     yield findings.judge_core("numba", machine.installed("numba"), _import("numba")[1])
@@ -105,7 +105,7 @@ def _software() -> Iterator[Finding]:
     yield findings.judge_compiler(any(map(machine.has_program, _COMPILERS)), bool(gpus.seen))
 
 
-def _extras() -> Iterator[Finding]:
+def _extras(gpus: machine.Gpus) -> Iterator[Finding]:
     ffcv = findings.judge_extra("ffcv", machine.extra("ffcv", "ffcv"), "make setup-ffcv")
     has_pkg_config = machine.has_program("pkg-config")
     yield ffcv
@@ -113,7 +113,7 @@ def _extras() -> Iterator[Finding]:
         version = machine.library_version(library)
         yield findings.judge_headers(name, version, has_pkg_config, ffcv.state == "ok")
     dali = machine.extra("nvidia.dali", *_DALI_PACKAGES)
-    yield findings.judge_extra("DALI", dali, "make setup-dali")
+    yield findings.judge_dali(dali, gpus)
 
 
 def _data(data_dir: Path, verify: bool) -> Iterator[Finding]:

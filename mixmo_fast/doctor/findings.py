@@ -6,7 +6,7 @@ Nothing here looks at the machine, so that a test can tell of any machine.
 import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,9 @@ _GET_LIBRARIES = (
     "apt-get install libturbojpeg0-dev libopencv-dev pkg-config, "
     "or conda install -c conda-forge libjpeg-turbo opencv pkg-config compilers"
 )
+DALI_OF_THE_EXTRA = "nvidia-dali-cuda120"
+"""What `make setup-dali` installs."""
+
 _PIP = f"{shlex.quote(sys.executable)} -m pip"
 INSTALL = f"{_PIP} install --editable ."
 
@@ -134,6 +137,23 @@ def judge_extra(name: str, extra: Extra, setup: str) -> Finding:
         remedy = f"{setup}; if that changes nothing: {_PIP} uninstall {extra.package}, and again"
         return Finding("extras", name, "warning", f"{version} does not load: {extra.problem}", remedy)
     return Finding("extras", name, "ok", version)
+
+
+def judge_dali(extra: Extra, gpus: Gpus) -> Finding:
+    """DALI, which comes as one package for each CUDA, of which the one that torch is built for fits."""
+    # A torch without CUDA uses DALI on the processor, for which the package of the extra is as good as any.
+    fitting = "nvidia-dali-cuda130" if (gpus.built_for or "").startswith("CUDA 13") else DALI_OF_THE_EXTRA
+    beside = f"{fitting} fits this torch, built for {gpus.built_for or 'CPUs only'}"
+    setup = "make setup-dali" if fitting == DALI_OF_THE_EXTRA else f"{_PIP} install '{fitting}>=2.0'"
+    finding = judge_extra("DALI", extra, setup)
+    if not extra.found:
+        return replace(finding, detail=f"not installed; {beside}")
+    if finding.state == "ok" and gpus.seen and extra.package != fitting:
+        remedy = f"{_PIP} uninstall {extra.package}; {setup}"  # both would lie in one folder
+        return replace(
+            finding, state="warning", detail=f"{extra.package} {finding.detail}, but {beside}", remedy=remedy
+        )
+    return replace(finding, detail=f"{extra.package} {finding.detail}")
 
 
 def judge_headers(name: str, version: str | None, has_pkg_config: bool, ffcv_loads: bool) -> Finding:

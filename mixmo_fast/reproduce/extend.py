@@ -5,6 +5,7 @@ import fcntl
 from pathlib import Path
 
 from mixmo_fast.config.schema import SCIENCE
+from mixmo_fast.config.words import in_one_line
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.reproduce.plan import PLAN, ReproductionPlan, read_plan, write_plan
 
@@ -25,11 +26,11 @@ def extend(old: ReproductionPlan, new: ReproductionPlan, out: Path) -> Reproduct
     for run in new.runs:
         planned = runs.get(run.key, run)
         for section in SCIENCE:
-            if getattr(planned.config, section) != getattr(run.config, section):
+            has, asked = (getattr(one.config, section) for one in (planned, run))
+            if has != asked:
                 raise ConfigError(
-                    f"{out}: {run.name} is planned there with other settings ({section}: it has "
-                    f"{_inline(getattr(planned.config, section))}, now {_inline(getattr(run.config, section))}); "
-                    "use another --out"
+                    f"{out}: {run.name} is planned there with other settings ({section}: it has {in_one_line(has)}, "
+                    f"now {in_one_line(asked)}); use another --out"
                 )
         runs[run.key] = run
     requests = dict.fromkeys((*old.requests, *new.requests))
@@ -57,9 +58,3 @@ def update_plan(new: ReproductionPlan, out: Path) -> ReproductionPlan:
         plan = extend(read_plan(out), new, out) if (out / PLAN).is_file() else new
         write_plan(plan, out)
     return plan
-
-
-def _inline(section: object) -> str:
-    if hasattr(section, "model_dump"):
-        return "{" + ", ".join(f"{key}: {value}" for key, value in section.model_dump().items()) + "}"
-    return str(section)

@@ -6,52 +6,34 @@ A new run begins with fresh weights, or with those of another checkpoint; a fini
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
+from mixmo_fast.run.beginning import Beginning, find_beginning, load_beginning
 from mixmo_fast.run.preview import draw_step, take_step
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import CheckpointPaths, has_ended, remove_run
+from mixmo_fast.runfolder.names import has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
-from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary, StartedFrom
+from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
-from mixmo_fast.training.checkpoint import Checkpoint, load_network
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.options import StepOptions, set_switches
+from mixmo_fast.training.profile import ProfiledBatches
 from mixmo_fast.training.progress import RunProgress, duration
-from mixmo_fast.training.resume import checkpoint_to_continue
 from mixmo_fast.training.runlog import RunLog, environment
-from mixmo_fast.training.start import Start, load_start, momentum_of, read_start, recorded_start, require_start
 from mixmo_fast.training.step import TrainingStep, make_optimizer
 from mixmo_fast.training.summary import final_metrics, summarise
-
-
-@dataclass(frozen=True)
-class _Beginning:
-    """What a run goes on from or begins with.
-
-    Attributes:
-        checkpoint: The last epoch of the run so far; None for a new run.
-        start: What a new run begins with instead of fresh weights, or None.
-        started_from: The record of what the first epoch began with; None for fresh weights.
-    """
-
-    checkpoint: Checkpoint | None
-    start: Start | None
-    started_from: StartedFrom | None
 
 
 def train_run(
@@ -71,6 +53,7 @@ def train_run(
     init_optimizer: bool = False,
     extend: bool = False,
     deterministic: bool = False,
+    profile: int | None = None,
     report: bool = True,
     overrides: Sequence[str] = (),
 ) -> Path:
@@ -94,6 +77,7 @@ def train_run(
         init_optimizer: Whether it begins with that file's momentum, too.
         extend: Whether a run of fewer epochs may go on, if the longer one would have begun alike.
         deterministic: Whether to set `step.deterministic`.
+        profile: How many steps to watch, once warm; see `mixmo_fast.training.profile`.
         report: Whether to evaluate the last epoch at the end, and draw what there is to see.
         overrides: `key=value` each.
 
@@ -104,6 +88,8 @@ def train_run(
         raise ConfigError("--init-optimizer: found without --init, allowed: beside --init FILE")
     if extend and from_scratch:
         raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
+    if profile is not None and profile < 1:
+        raise ConfigError(f"--profile: found {profile}, allowed: a whole number at least 1")
     extra = [] if seed is None else [f"seed={seed}"]
     extra += ["step.deterministic=true"] if deterministic else []
     ranks = ranks_of_environment()
@@ -119,15 +105,8 @@ def train_run(
     wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:
-            checkpoint = None if from_scratch else checkpoint_to_continue(config, CheckpointPaths(folder), extend)
-            if checkpoint:
-                beginning = _Beginning(checkpoint, None, recorded_start(folder))
-                if init:
-                    require_start(beginning.started_from, init, init_optimizer, folder)
-            else:
-                start = _start(config, folder, init, init_optimizer, from_scratch) if init else None
-                beginning = _Beginning(None, start, start.record() if start else None)
-            _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, console)
+            beginning = find_beginning(config, folder, init, init_optimizer, extend, from_scratch)
+            _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, profile, console)
         if report and ranks.writes:
             _report(folder, data, device, console)
     return folder
@@ -135,13 +114,14 @@ def train_run(
 
 def _train(
     config: Config,
-    beginning: _Beginning,
+    beginning: Beginning,
     folder: Path,
     data: Path,
     pipeline: build.PipelineOptions,
     device: torch.device,
     ranks: Ranks,
     from_scratch: bool,
+    profile: int | None,
     console: Console,
 ) -> None:
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
@@ -163,7 +143,7 @@ def _train(
     network = build.make_network(config, dataset.classes)
     how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
-    momentum, loaded = _load_weights(network, beginning, CheckpointPaths(folder))
+    momentum, loaded = load_beginning(network, beginning, folder)
     recipe = build.make_recipe(config, dataset, ranks)
     batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, recipe)
     with closing(batches), ExitStack() as cleanup:
@@ -182,8 +162,6 @@ def _train(
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
             f"{config.batch.rows} rows an epoch, {machine['device']}, {_in_words(how, ranks)}",
         )
-        if checkpoint and started_from:
-            loaded.append(f"its first epoch began with {started_from.path}")
         for line in loaded:
             _say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1
@@ -193,6 +171,9 @@ def _train(
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch)
             return
+        watched = batches
+        if profile is not None:
+            watched = ProfiledBatches(batches, profile, device, folder, lambda line: _say(console, line))
         _prepare(folder, from_scratch)
         write_text(folder / names.CONFIG, to_yaml(config))
         recorded = Environment(**machine, command=tuple(sys.argv), ranks=ranks.count, step=asdict(how))
@@ -209,7 +190,7 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, batches, test, log, folder, progress, first_epoch, after_first=draw)
+        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
@@ -230,37 +211,6 @@ def _report(folder: Path, data: Path, device: str, console: Console) -> None:
     found = evaluate_run(folder, lambda line: _say(console, line), checkpoint="last", data=data, device=device)
     record_evaluation(found, folder)
     _say(console, f"All of it on one page: {page}")
-
-
-def _start(config: Config, folder: Path, init: Path, with_momentum: bool, from_scratch: bool) -> Start:
-    """What a new run begins with instead of fresh weights."""
-    if from_scratch and init.resolve().is_relative_to(folder.resolve()):
-        raise ConfigError(f"--init {init}: lies in {folder}, which --from-scratch empties; copy it first")
-    if with_momentum and not config.optimizer.momentum:
-        raise ConfigError("--init-optimizer: found with optimizer.momentum 0, allowed: a momentum above 0")
-    return read_start(init, with_momentum)
-
-
-def _load_weights(network: MixMo, beginning: _Beginning, paths: CheckpointPaths) -> tuple[dict[str, Tensor], list[str]]:
-    """Loads what there is to go on from or to begin with.
-
-    Returns:
-        The momentum to begin with, by parameter, and lines that say what was loaded.
-    """
-    checkpoint, start = beginning.checkpoint, beginning.start
-    if checkpoint:
-        load_network(network, checkpoint.network, paths.last)
-        return {}, [f"{paths.folder} holds {checkpoint.epoch} epochs: continuing"]
-    if start is None:
-        return {}, []
-    anew = load_start(network, start)
-    momentum = momentum_of(start, network, anew) if start.with_momentum else {}
-    what = "weights and momentum" if start.with_momentum else "weights"
-    lines = [f"starting at epoch 1 with the {what} of {start.path}, {start.kind}"]
-    if anew:
-        there = len(start.network[f"{anew[0]}.bias"])
-        lines.append(f"{', '.join(anew)} start anew: {there} classes there, {network.classes} here")
-    return momentum, lines
 
 
 def _in_words(how: StepOptions, ranks: Ranks) -> str:

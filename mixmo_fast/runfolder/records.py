@@ -31,7 +31,31 @@ class TrainedEpoch(Record):
     rows_per_second: float | None = None
 
 
-class Epoch(Scores, TrainedEpoch):
+class PeakMemory(Record):
+    """The most memory at a time, up to the epoch that it stands beside, since the process began.
+
+    A GPU's and a process's are not to be compared: the one is the network's training alone, the other has the program
+    and its libraries in it, too, and a data set that lies in memory.
+
+    Attributes:
+        gpu_peak_allocated_bytes: On the GPU, in tensors; None on a CPU.
+        gpu_peak_reserved_bytes: On the GPU, what torch took for them; None on a CPU.
+        process_peak_resident_bytes: Of the process in the machine's memory; None on a GPU.
+    """
+
+    gpu_peak_allocated_bytes: int | None = None
+    gpu_peak_reserved_bytes: int | None = None
+    process_peak_resident_bytes: int | None = None
+
+    def in_words(self) -> str:
+        """`GPU memory 1.4 GB` or `process memory 0.6 GB` (10**9 bytes); empty where it is unknown."""
+        gpu, process = self.gpu_peak_allocated_bytes, self.process_peak_resident_bytes
+        if gpu is not None:
+            return f"GPU memory {gpu / 1e9:.1f} GB"
+        return "" if process is None else f"process memory {process / 1e9:.1f} GB"
+
+
+class Epoch(Scores, PeakMemory, TrainedEpoch):
     """A line of `metrics.jsonl`: what training says, and then the scores, without which it was not evaluated."""
 
     test_seconds: float | None = None
@@ -62,6 +86,7 @@ class RunSummary(Record):
     rows_per_second: float | None = None
     images_per_second: float | None = None
     train_seconds: float | None = None
+    peak_memory: PeakMemory | None = None
     definitions: dict[str, str] = Field(default_factory=dict)
     versions: dict[str, str] = Field(default_factory=dict)
 

@@ -17,7 +17,9 @@ from mixmo_fast.evaluation.evaluate import evaluate
 from mixmo_fast.runfolder.history import as_json, best_epoch
 from mixmo_fast.runfolder.names import CheckpointPaths
 from mixmo_fast.runfolder.records import Epoch
-from mixmo_fast.training.checkpoint import Checkpoint, save_checkpoint
+from mixmo_fast.training.checkpoint import Checkpoint
+from mixmo_fast.training.checkpoint_writer import CheckpointWriter
+from mixmo_fast.training.memory import peak_memory
 from mixmo_fast.training.progress import RunProgress
 from mixmo_fast.training.runlog import RunLog
 from mixmo_fast.training.schedule import learning_rate
@@ -46,43 +48,50 @@ def train(
         folder: The run folder.
         progress: Told of steps and epochs.
         first_epoch: From 1.
-        after_first: Called when that one is saved, where something is logged: for what can wait so long.
+        after_first: Called after that one, where something is logged: for what can wait so long.
 
     Raises:
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
         MixmoError: When something cannot be written.
     """
     paths = CheckpointPaths(folder)
-    for epoch in range(first_epoch, config.schedule.epochs + 1):
-        with _names_last_good(f"in epoch {epoch}", paths):
-            totals, seconds, rate = _train_epoch(config, step, batches, progress, epoch)
-        if log is not None:
-            row = Epoch(
-                epoch=epoch,
-                learning_rate=rate,
-                train_loss=totals.loss,
-                train_top1=totals.top1,
-                train_seconds=seconds,
-                rows_per_second=totals.rows / seconds,
-            )
-            if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
-                started = time.perf_counter()
-                with _names_last_good(f"after epoch {epoch}", paths):
-                    scores = evaluate(step.network, test, step.options.precision.autocast, step.shared_forward)
-                row = row.evaluated(scores, time.perf_counter() - started)
-            log.append(row)
-            aliases = [paths.best] if best_epoch(log.history) is row else []
-            if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
-                aliases.append(paths.epoch(epoch))
-            save_checkpoint(_checkpoint(config, step, log, epoch), paths.last, aliases)
-            progress.epoch(epoch, totals.loss, row.top1, totals.rows / seconds)
-            if after_first and epoch == first_epoch:
-                after_first()
-        step.ranks.wait()
+    with CheckpointWriter(step.device) as writer:
+        for epoch in range(first_epoch, config.schedule.epochs + 1):
+            with _names_last_good(f"in epoch {epoch}", paths, writer):
+                totals, seconds, rate = _train_epoch(config, step, batches, progress, writer, epoch)
+            if log is not None:
+                row = Epoch(
+                    epoch=epoch,
+                    learning_rate=rate,
+                    train_loss=totals.loss,
+                    train_top1=totals.top1,
+                    train_seconds=seconds,
+                    rows_per_second=totals.rows / seconds,
+                    **peak_memory(step.device).as_dict(),
+                )
+                if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
+                    started = time.perf_counter()
+                    with _names_last_good(f"after epoch {epoch}", paths, writer):
+                        scores = evaluate(step.network, test, step.options.precision.autocast, step.shared_forward)
+                    row = row.evaluated(scores, time.perf_counter() - started)
+                log.append(row)
+                aliases = [paths.best] if best_epoch(log.history) is row else []
+                if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
+                    aliases.append(paths.epoch(epoch))
+                writer.save(_checkpoint(config, step, log, epoch), paths.last, aliases)
+                progress.epoch(row)
+                if after_first and epoch == first_epoch:
+                    after_first()
+            step.ranks.wait()
 
 
 def _train_epoch(
-    config: Config, step: TrainingStep, batches: TrainingBatches, progress: RunProgress, epoch: int
+    config: Config,
+    step: TrainingStep,
+    batches: TrainingBatches,
+    progress: RunProgress,
+    writer: CheckpointWriter,
+    epoch: int,
 ) -> tuple[StepTotals, float, float]:
     """One epoch: its totals, its seconds, and its last learning rate."""
     started = time.perf_counter()
@@ -91,6 +100,7 @@ def _train_epoch(
         rate = learning_rate(config, batches.steps_per_epoch, epoch, number)
         step(batch, rate)
         progress.step(epoch, number, step.totals)
+        writer.check()
     totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time
     return totals, time.perf_counter() - started, rate
 
@@ -107,11 +117,12 @@ def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> 
 
 
 @contextmanager
-def _names_last_good(when: str, paths: CheckpointPaths) -> Iterator[None]:
+def _names_last_good(when: str, paths: CheckpointPaths, writer: CheckpointWriter) -> Iterator[None]:
     """Adds to a `DivergedError` when it happened and what is left of the run."""
     try:
         yield
     except DivergedError as error:
+        writer.wait()
         good = paths.last if paths.last.is_file() else "none"
         raise DivergedError(
             f"{when} {error}: training diverged. The last good checkpoint is {good}; try a lower optimizer.lr or a "

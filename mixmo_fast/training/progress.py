@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mixmo_fast.runfolder.records import Epoch
+
 if TYPE_CHECKING:  # it needs torch, which a table of times does not
     from mixmo_fast.training.step import StepTotals
 
@@ -80,14 +82,15 @@ class RunProgress:
             left=f"{duration(self._left(done))} left",
         )
 
-    def epoch(self, epoch: int, loss: float, top1: float | None, rows_per_second: float) -> None:
-        """Prints the line of a finished epoch."""
-        test = "" if top1 is None else f"  test top-1 {100 * top1:6.2f} %"
-        left = self._left(epoch * self._steps_per_epoch)
+    def epoch(self, done: Epoch) -> None:
+        """Prints the line of a finished epoch, of which training has said everything."""
+        test = "" if done.top1 is None else f"  test top-1 {100 * done.top1:6.2f} %"
+        memory = "".join(f"  {words}" for words in [done.in_words()] if words)
+        left = self._left(done.epoch * self._steps_per_epoch)
         width = len(str(self._epochs))
         self._console.print(
-            f"epoch {epoch:>{width}}/{self._epochs}  loss {loss:6.3f}{test}  {rows_per_second:8,.0f} rows/s"
-            f"  {duration(left)} left",
+            f"epoch {done.epoch:>{width}}/{self._epochs}  loss {done.train_loss:6.3f}{test}  "
+            f"{done.rows_per_second:8,.0f} rows/s{memory}  {duration(left)} left",
             highlight=False,
             soft_wrap=True,
         )

@@ -7,6 +7,7 @@ falls towards the end.
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import SCIENCE, Config
+from mixmo_fast.config.words import in_one_line
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.runfolder.names import CheckpointPaths
@@ -40,8 +41,8 @@ def checkpoint_to_continue(config: Config, paths: CheckpointPaths, extend: bool 
     elif differing:
         section = differing[0]
         raise ConfigError(
-            f"{paths.folder} holds a run with other settings ({section}: it has {_inline(getattr(kept, section))}, "
-            f"now {_inline(getattr(config, section))}); use another --runs, or --from-scratch to start it again"
+            f"{paths.folder} holds a run with other settings ({section}: it has {in_one_line(getattr(kept, section))}, "
+            f"now {in_one_line(getattr(config, section))}); use another --runs, or --from-scratch to start it again"
         )
     return checkpoint
 
@@ -106,9 +107,3 @@ def _patch_probability(config: Config, epoch: int) -> float | None:
     if mixing is None or mixing.method == mixing.replacement:  # whichever is drawn
         return None
     return patch_probability(mixing.prob, mixing.decay_from, epoch, config.schedule.epochs)
-
-
-def _inline(section: object) -> str:
-    if hasattr(section, "model_dump"):
-        return "{" + ", ".join(f"{key}: {value}" for key, value in section.model_dump().items()) + "}"
-    return str(section)

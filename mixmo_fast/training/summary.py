@@ -8,12 +8,15 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.runfolder.history import best_epoch
 from mixmo_fast.runfolder.records import BestScores, Epoch, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.training.memory import highest
 from mixmo_fast.training.runlog import versions
 
 _DEFINITIONS = {
     "rows_per_second": "network input rows per second of training, evaluation excluded; median over the epochs",
     "images_per_second": "images read and augmented per second: rows_per_second x members x (1 + msda.prob)",
     "last": "test scores after the last epoch",
+    "peak_memory": "the most at a time, of rank 0; on a GPU in tensors (gpu_peak_allocated_bytes), and what torch took "
+    "for them; on a CPU all that the process held, data set included",
     "best_on_test": "test scores of the epoch with the best test top-1, which is how the paper counts",
 }
 
@@ -48,6 +51,7 @@ def summarise(
         rows_per_second=rows_per_second,
         images_per_second=rows_per_second * config.network.members * (1 + partners),
         train_seconds=sum(epoch.train_seconds for epoch in history),
+        peak_memory=highest(history),
         definitions=_DEFINITIONS,
         versions=versions(),
     )

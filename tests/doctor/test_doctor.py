@@ -177,6 +177,32 @@ def test_an_extra_is_missing_fine_or_damaged(extra, state, detail):
     assert finding.remedy.startswith("make setup-ffcv" if state != "ok" else "")
 
 
+@pytest.mark.parametrize(
+    ("built_for", "extra", "state", "said"),
+    [
+        ("CUDA 12.8", Extra("nvidia-dali-cuda120"), "missing", "make setup-dali"),
+        (None, Extra("nvidia-dali-cuda120"), "missing", "make setup-dali"),
+        ("CUDA 13.0", Extra("nvidia-dali-cuda120"), "missing", "install 'nvidia-dali-cuda130>=2.0'"),
+        ("CUDA 13.0", Extra("nvidia-dali-cuda130", "2.1", found=True), "ok", ""),
+        ("CUDA 13.0", Extra("nvidia-dali-cuda120", "2.1", found=True), "warning", "uninstall nvidia-dali-cuda120; "),
+        ("CUDA 12.8", Extra("nvidia-dali-cuda130", "2.1", found=True), "warning", "make setup-dali"),
+        ("CUDA 12.8", Extra("nvidia-dali-cuda120", "2.1", True, "libnvjpeg: missing"), "warning", "make setup-dali"),
+    ],
+)
+def test_the_dali_that_fits_is_the_one_for_torchs_cuda(built_for, extra, state, said):
+    finding = findings.judge_dali(extra, Gpus((GPU,), built_for))
+    assert finding.state == state
+    assert said in finding.remedy
+    assert_each_trouble_has_a_remedy([finding])
+    if not extra.found:
+        assert f"fits this torch, built for {built_for or 'CPUs only'}" in finding.detail
+
+
+def test_without_a_gpu_any_dali_that_loads_is_fine():
+    extra = Extra("nvidia-dali-cuda120", "2.1", found=True)
+    assert findings.judge_dali(extra, Gpus(built_for="CUDA 13.0")).state == "ok"
+
+
 def test_headers_matter_only_until_ffcv_is_built():
     judge = findings.judge_headers
     assert judge("OpenCV", "4.6", has_pkg_config=True, ffcv_loads=False).state == "ok"

@@ -140,6 +140,8 @@ def test_the_last_epoch_and_the_best_on_test_are_told_apart(runs, pages):
     assert text[text.index("NLL") + 1] == f"{summary['last']['nll']:.4f}"
     assert text[text.index("ECE") + 1] == f"{summary['last']['ece']:.4f}"
     assert text[text.index("Rows a second") + 1] == f"{summary['rows_per_second']:,.0f}"
+    peak = summary["peak_memory"]["process_peak_resident_bytes"]
+    assert text[text.index("Peak memory") + 1] == f"process memory {peak / 1e9:.1f} GB"
 
 
 def test_an_evaluation_of_another_checkpoint_has_a_column_of_its_own(runs, folder):

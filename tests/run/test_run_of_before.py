@@ -49,3 +49,4 @@ def test_what_it_recorded_is_shown_on_its_page(before):
     page = (before.run / "report.html").read_text()
     for said in ("62.12 %", "Cut-MixMo", "fp32"):
         assert said in page
+    assert "Peak memory" not in page  # of which it knew nothing

@@ -56,6 +56,10 @@ def test_the_summary_says_what_was_reached_and_how_fast(trained):
     # two members, and a partner for half of their images
     assert summary["images_per_second"] == pytest.approx(summary["rows_per_second"] * 2 * 1.5)
     assert summary["versions"]["torch"] == torch.__version__
+    peaks = [row["process_peak_resident_bytes"] for row in history]
+    assert summary["peak_memory"] == {"process_peak_resident_bytes": peaks[-1]} and peaks == sorted(peaks)
+    assert 10**8 < peaks[-1] < 10**11
+    assert trained.printed.getvalue().count("process memory") == len(history)
 
 
 def test_nothing_is_drawn_before_the_first_step(lab):

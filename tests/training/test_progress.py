@@ -5,6 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
+from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.training import progress
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.step import StepTotals
@@ -20,7 +21,15 @@ def shown(monkeypatch, terminal: bool) -> str:
         for epoch in (1, 2):
             for step in range(3):
                 run.step(epoch, step, lambda: StepTotals(loss=1.25, top1=0.5, rows=640))
-            run.epoch(epoch, 1.25, 0.875, 1234.5)
+            run.epoch(
+                Epoch(
+                    epoch=epoch,
+                    train_loss=1.25,
+                    top1=0.875,
+                    rows_per_second=1234.5,
+                    gpu_peak_allocated_bytes=1_440_000_000,
+                )
+            )
     return out.getvalue()
 
 
@@ -28,7 +37,7 @@ def test_a_log_file_gets_one_plain_line_an_epoch(monkeypatch):
     lines = shown(monkeypatch, terminal=False).splitlines()
     assert len(lines) == 2
     assert lines[0].startswith("epoch 1/2  loss  1.250  test top-1  87.50 %     1,234 rows/s")
-    assert lines[1].endswith("0 s left")
+    assert lines[1].endswith("rows/s  GPU memory 1.4 GB  0 s left")
     assert "\x1b" not in "".join(lines)
 
 
