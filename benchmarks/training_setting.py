@@ -4,7 +4,7 @@ Shapes: B rows, M members.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -91,7 +91,8 @@ def make_setting(options: TrainingBenchmark) -> Setting:
         raise ConfigError(f"--seconds: found {options.seconds}, allowed: a number at least 0")
     config = make_config(options)
     device = build.choose_device(options.device)
-    how = choose_options(config.step, device, macs=math.inf)  # as in a long run
+    # As in a long run; but what is called a graph has to be one.
+    how = replace(choose_options(config.step, device, macs=math.inf), graph_required=True)
     info = dataset_info(config.data.dataset)
     build.make_recipe(config, info)
     compiles = options.compile and can_compile(device)

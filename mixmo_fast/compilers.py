@@ -29,7 +29,7 @@ def missing_for(device: torch.device) -> str | None:
         return "Triton is not installed"
     if not _one_of(os.environ.get("CC"), "gcc", "clang"):
         return "no C compiler (gcc or clang)"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+    if not (Path(sysconfig.get_config_var("INCLUDEPY")) / "Python.h").is_file():
         return "Python's headers are missing (python3-dev)"
     return None
 

@@ -6,6 +6,7 @@ functions, so that `--help` answers at once.
 
 import errno
 import inspect
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -16,9 +17,9 @@ import typer
 
 from mixmo_fast.cli import config, data, doctor, evaluate, reproduce, train
 from mixmo_fast.cli.benchmark import benchmark
+from mixmo_fast.cli.options import WHEN_ALONE
 from mixmo_fast.errors import MixmoError
 
-_WHEN_ALONE = evaluate.WHEN_ALONE | train.WHEN_ALONE
 _MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -55,17 +56,14 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
 
 
 def _of_the_device(error: RuntimeError) -> str | None:
-    """What a user can do about an error of the GPU; None for any other."""
-    torch = sys.modules.get("torch")  # who has not loaded it has no such errors
-    if torch is None:
-        return None
-    first = (str(error).strip().splitlines() or [""])[0]
-    if isinstance(error, torch.OutOfMemoryError):
+    """What a user can do about an error of the GPU; None for any other, most of CUDA's own among them: defects."""
+    first = (str(error).strip().splitlines() or [""])[0].split(". GPU")[0]
+    if re.match("CUDA (error: )?out of memory", first):  # torch's allocator, or CUDA itself where nothing is left
         return (
-            f"{first.split('. GPU')[0]}: lower batch.rows, evaluation.rows or network.width (--set batch.rows=32), or "
-            "end what else uses this GPU"
+            f"{first}: lower batch.rows, evaluation.rows or network.width (--set batch.rows=32), or end what else uses "
+            "this GPU"
         )
-    if isinstance(error, getattr(torch, "AcceleratorError", ())):
+    if "busy or unavailable" in first:
         return f"{first}: nvidia-smi shows who uses the GPU; one in exclusive mode serves one process at a time"
     return None
 
@@ -109,8 +107,8 @@ def _spelt_out(arguments: Sequence[str]) -> list[str]:
     spelt = []
     for word, after in zip_longest(arguments, arguments[1:]):
         spelt.append(word)
-        if word in _WHEN_ALONE and (after is None or after.startswith("-")):
-            spelt.append(_WHEN_ALONE[word])
+        if word in WHEN_ALONE and (after is None or after.startswith("-")):
+            spelt.append(WHEN_ALONE[word])
     return spelt
 
 

@@ -20,9 +20,6 @@ from mixmo_fast.cli.options import (
     make_console,
 )
 
-WHEN_ALONE = {"--robustness": "auto", "--corruptions": "auto"}
-"""What an option means whose value may be left out; the parser itself knows no such thing."""
-
 
 def evaluate(
     target: TargetArgument,

@@ -26,6 +26,9 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for numbers, pictures and report. Default: the run folder.")
 ]
 
+WHEN_ALONE = {"--robustness": "auto", "--corruptions": "auto", "--profile": "20"}
+"""What an option means whose value may be left out; the parser itself knows no such thing."""
+
 
 def make_console():
     """Where commands print."""

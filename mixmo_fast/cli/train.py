@@ -37,9 +37,6 @@ FLAGS_OF_THE_AUTHORS = "\n\n".join(
 )
 """What their flags are called here."""
 
-WHEN_ALONE = {"--profile": "20"}
-"""What an option means whose value may be left out; the parser itself knows no such thing."""
-
 
 def train(
     config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],

@@ -41,7 +41,7 @@ def predict(
     first_shape = None
     for images, labels_N in batches:
         first_shape = first_shape or images.shape
-        forward = compiled if compiled and images.shape == first_shape else network
+        forward = compiled if compiled is not None and images.shape == first_shape else network
         with autocast():
             logits.append(forward(images).float())
         labels.append(labels_N)

@@ -9,7 +9,7 @@ Shapes: N rows, M members, C image channels, H W pixels, h w pixels of the map b
 """
 
 from collections.abc import Sequence
-from typing import Literal, cast, get_args
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,6 @@ IMAGE_CHANNELS = 3
 
 Stem = Literal["separate", "grouped", "dense"]
 """M convolutions; one of M groups; or one that reads all members' channels, with weights of 0 between members."""
-
-STEMS: tuple[Stem, ...] = get_args(Stem)
 
 _CHANNELS_AT_ONCE = 8  # tensor cores read so many 16-bit numbers; cuDNN pads what is no multiple by itself
 
@@ -43,7 +41,7 @@ class MixMo(nn.Module):
         encoders: M nn.Conv2d of shape stem_width x C x 3 x 3.
         trunk: the given one.
         heads: M nn.Linear of shape K x feature_width.
-        stem: how the encoders are computed on images of their own, one of `STEMS`.
+        stem: how the encoders are computed on images of their own, one way or another.
 
     Raises:
         ValueError: when `members` or `classes` is below 1.

@@ -85,7 +85,7 @@ class RunProgress:
     def epoch(self, done: Epoch) -> None:
         """Prints the line of a finished epoch, of which training has said everything."""
         test = "" if done.top1 is None else f"  test top-1 {100 * done.top1:6.2f} %"
-        memory = "".join(f"  {words}" for words in [done.in_words()] if words)
+        memory = f"  {done.in_words()}" if done.in_words() else ""
         left = self._left(done.epoch * self._steps_per_epoch)
         width = len(str(self._epochs))
         self._console.print(

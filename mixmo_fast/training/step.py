@@ -212,7 +212,7 @@ def _compiler_options(device: torch.device, deterministic: bool) -> dict[str, st
     """What Inductor is told, of what this release knows.
 
     It chooses between kernels by timing them, unless it may not. On a GPU, small kernels that do not depend on each
-    other become one: a step has some 80 of them, each shorter than its launch.
+    other become one: with all that is done for fewer, 310 launches of WideResNet-28-10 become 226.
     """
     from torch._inductor import config
 

@@ -173,9 +173,10 @@ def test_cuda_without_a_gpu_is_one_line(run, config, digits):
             ("CUDA out of memory. Tried to allocate 20.00 MiB: lower batch.rows", "--set batch.rows=32"),
         ),
         (
-            torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with ..."),
+            RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCompile with ..."),
             ("busy or unavailable: nvidia-smi shows who", "exclusive mode"),
         ),
+        (RuntimeError("CUDA error: out of memory\nCompile with ..."), ("CUDA error: out of memory: lower batch.rows",)),
     ],
 )
 def test_a_gpu_that_is_full_or_taken_is_one_line(run, config, digits, monkeypatch, error, words):
@@ -184,8 +185,14 @@ def test_a_gpu_that_is_full_or_taken_is_one_line(run, config, digits, monkeypatc
 
     monkeypatch.setattr("mixmo_fast.run.build.make_network", fail)
     assert_one_line(run("train", config, "--data", digits, "--device", "cpu"), *words)
-    monkeypatch.setattr("mixmo_fast.run.build.make_network", lambda *_: "no network")
-    with pytest.raises(AttributeError):  # a defect keeps its traceback
+
+
+def test_a_defect_on_a_gpu_keeps_its_traceback(run, config, digits, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("mixmo_fast.run.build.make_network", fail)
+    with pytest.raises(RuntimeError, match="illegal memory access"):
         run("train", config, "--data", digits, "--device", "cpu")
 
 

@@ -1,5 +1,6 @@
 """Takes some training steps of some networks on the null GPU, and tells what each step asked of it."""
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -7,7 +8,8 @@ from inside import CONVOLUTIONS, answer, arguments, counted, counts, illegal, li
 
 from benchmarks.training_parts import RandomData
 from benchmarks.training_setting import TrainingBenchmark, make_config
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import DivergedError, MixmoError
+from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.run import build
 from mixmo_fast.training.options import choose_options, set_switches
 from mixmo_fast.training.step import TrainingStep, make_optimizer
@@ -44,7 +46,13 @@ SPOILT = {"item": WaitsForTheLoss, "nchw": ChannelsOutermost}
 
 
 def train(
-    network: str, members: int, rows: int = 8, spoilt: str | None = None, refuse_capture: bool = False, **changes: Any
+    network: str,
+    members: int,
+    rows: int = 8,
+    spoilt: str | None = None,
+    refuse_capture: bool = False,
+    evaluates: bool = False,
+    **changes: Any,
 ) -> dict[str, Any]:
     """Some steps of one setting.
 
@@ -54,6 +62,7 @@ def train(
         rows: B.
         spoilt: One of `SPOILT`, in the place of the trunk.
         refuse_capture: Whether the null GPU refuses to end a capture.
+        evaluates: Whether an evaluation follows.
         changes: Of the configuration's `step` section.
 
     Returns:
@@ -96,13 +105,21 @@ def train(
     torch.cuda.set_sync_debug_mode("default")
     batches.close()
     pipeline.close()
-    passes = [call["pass"] for call in CONVOLUTIONS]
+    passes, evaluated = [call["pass"] for call in CONVOLUTIONS], None
+    if evaluates:  # two batches of one shape, and what is left
+        shape = (2 * rows + 3, data.info.height, data.info.width, 3)
+        images = torch.zeros(shape, device=device, dtype=how.precision.image_dtype).permute(0, 3, 1, 2)
+        test = [(part, torch.zeros(len(part), dtype=torch.int64, device=device)) for part in images.split(rows)]
+        with suppress(DivergedError):  # whether all is finite, no kernel has written
+            predict(model, test, how.precision.autocast, step.shared_forward)
+        evaluated = len(CONVOLUTIONS) - len(passes)
     return {
         "steps": taken,
         "captured": counts()["captured"],
         "layouts": sorted({layout for call in CONVOLUTIONS for layout in call["layouts"]}),
         "convolutions": {name: passes.count(name) for name in set(passes)},
         "graphs": torch._dynamo.utils.counters["stats"]["unique_graphs"],
+        "evaluated": evaluated,
         "illegal": illegal()[refused_before:],
         "lines": lines,
         "error": error,

@@ -13,7 +13,7 @@ EAGER = (
     RES18_EAGER,
 )
 COMPILED = (
-    {"network": "wrn-10-1", "members": 2},
+    {"network": "wrn-10-1", "members": 2, "evaluates": True},
     {"network": "wrn-10-1", "members": 3, "precision": "fp16", "stem": "dense"},
 )
 OTHERS_COMPILED = (
@@ -52,7 +52,10 @@ def assert_captured(found: dict, setting: dict) -> None:
 def test_a_step_is_captured_whole_and_replayed_without_a_wait(settings, compiled):
     for setting, found in zip(settings, run("steps", *({**one, "compile": compiled} for one in settings)), strict=True):
         assert_captured(found, setting)
-        assert found["graphs"] == 1 + compiled, setting  # the assembly, and the step; each compiled once
+        evaluates = "evaluates" in setting
+        assert found["evaluated"] == (3 * 9 if evaluates else None)  # convolutions of each of three batches
+        # The assembly, the step and the evaluation, each compiled once.
+        assert found["graphs"] == 1 + compiled + evaluates, setting
 
 
 def test_what_spoils_a_step_is_seen():

@@ -95,7 +95,7 @@ def test_a_training_step_never_waits_for_the_resident_pipeline(published):
     network = build.make_network(config, 100).cuda()
     how = choose_options(config.step, torch.device("cuda"), macs=1e18)
     set_switches(how, torch.device("cuda"))
-    step = TrainingStep(network, make_optimizer(network, config.optimizer), how)
+    step = TrainingStep(network, make_optimizer(network, config.optimizer), how, notify=pytest.fail)
     step.start_epoch()
     ratios = []
     with closing(batches):

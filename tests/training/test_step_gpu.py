@@ -35,7 +35,8 @@ def train(digits):
         how = choose_options(settings, DEVICE, macs=0)
         set_switches(how, DEVICE)
         network = build.make_network(config, 10).to(DEVICE)
-        step = TrainingStep(network, make_optimizer(network, config.optimizer, how.fused_optimizer), how)
+        optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
+        step = TrainingStep(network, optimizer, how, notify=pytest.fail)
         batches = build.make_training_batches(config, dataset, build.PipelineOptions(), DEVICE, how.precision)
         step.start_epoch()
         for number, batch in zip(range(steps), batches.epoch(1), strict=False):
