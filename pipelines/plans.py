@@ -7,7 +7,6 @@ the steps of the block before run; nothing waits for anything but the drawing it
 Shapes: S steps of a block; a plan's other axes are those of `mixmo_fast.mixing.plan.StepPlan`.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mixmo_fast.cores import available_cores
 from mixmo_fast.mixing.augmix import AugmixPlan, draw_augmix
 from mixmo_fast.mixing.plan import StepPlan, draw_plan_block
 from mixmo_fast.mixing.recipe import Recipe
@@ -33,6 +33,15 @@ _NAMES = tuple(field.name for field in fields(StepPlan))
 def steps_per_block(rows: int) -> int:
     """S for steps of that many rows."""
     return max(1, min(_STEPS_PER_BLOCK, _ROWS_PER_BLOCK // rows))
+
+
+def drawing_threads(device: torch.device) -> int:
+    """How many threads draw plans for a device.
+
+    One draws faster than any CPU trains. A GPU that is fed thousands of rows a step may need more, and as they draw
+    without Python's lock, each of them is as fast as one alone; the other half of the cores is left to the training.
+    """
+    return 1 if device.type == "cpu" else max(1, min(_BLOCKS_AHEAD, available_cores() // 2))
 
 
 @dataclass(frozen=True)
@@ -66,9 +75,7 @@ class PlanFeed:
 
     def __init__(self, recipe: Recipe, seed: int, device: torch.device):
         self.recipe, self.seed, self.device = recipe, seed, device
-        # One thread draws faster than any CPU trains; a GPU that is fed thousands of rows a step may need more.
-        threads = 1 if device.type == "cpu" else max(1, min(_BLOCKS_AHEAD, (os.cpu_count() or 1) // 2))
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="plans")
+        self._threads = ThreadPoolExecutor(drawing_threads(device), thread_name_prefix="plans")
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def epoch(self, epoch: int) -> Iterator[tuple[StepPlan[np.ndarray], StepPlan[Tensor]]]:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 Words = NDArray[np.uint64]
 
-_ROUNDS = 10
-_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-_KEY_STEPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
+ROUNDS = 10
+MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
+KEY_STEPS = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
 _ALL_BITS = (1 << 64) - 1
-_LOW_BITS = np.uint64(0xFFFFFFFF)
-_HALF = np.uint64(32)
-_WORDS_PER_COUNT = 4
+LOW_BITS = np.uint64(0xFFFFFFFF)
+HALF = np.uint64(32)
+WORDS_PER_COUNT = 4  # 64-bit words for each value of the counter
 
 
 def words_at(key: tuple[int, int], second: Words, third: Words, count: int) -> Words:
@@ -33,14 +33,14 @@ def words_at(key: tuple[int, int], second: Words, third: Words, count: int) -> W
     Returns:
         uint64 (D, n).
     """
-    counts = -(-count // _WORDS_PER_COUNT)
+    counts = -(-count // WORDS_PER_COUNT)
     # numpy counts up before it draws, so the first four words are those of 1.
     first = np.broadcast_to(np.arange(1, counts + 1, dtype=np.uint64), (len(second), counts))
     state = [first, second[:, None], third[:, None], np.zeros((1, 1), dtype=np.uint64)]
-    for round_number in range(_ROUNDS):
-        keys = [np.uint64((k + round_number * step) & _ALL_BITS) for k, step in zip(key, _KEY_STEPS, strict=True)]
-        high_0, low_0 = _multiply(_MULTIPLIERS[0], state[0])
-        high_1, low_1 = _multiply(_MULTIPLIERS[1], state[2])
+    for round_number in range(ROUNDS):
+        keys = [np.uint64((k + round_number * step) & _ALL_BITS) for k, step in zip(key, KEY_STEPS, strict=True)]
+        high_0, low_0 = _multiply(MULTIPLIERS[0], state[0])
+        high_1, low_1 = _multiply(MULTIPLIERS[1], state[2])
         state = [high_1 ^ state[1] ^ keys[0], low_1, high_0 ^ state[3] ^ keys[1], low_0]
     words = np.stack(np.broadcast_arrays(*state), axis=-1)
     return words.reshape(len(second), -1)[:, :count]
@@ -49,7 +49,7 @@ def words_at(key: tuple[int, int], second: Words, third: Words, count: int) -> W
 def _multiply(multiplier: int, words: Words) -> tuple[Words, Words]:
     """The upper and the lower 64 bits of a product of 128, for which numpy has no type."""
     m_high, m_low = np.uint64(multiplier >> 32), np.uint64(multiplier & 0xFFFFFFFF)
-    high, low = words >> _HALF, words & _LOW_BITS
-    middle = m_high * low + (m_low * low >> _HALF)  # none of these sums reaches 2**64
-    other = m_low * high + (middle & _LOW_BITS)
-    return m_high * high + (middle >> _HALF) + (other >> _HALF), words * np.uint64(multiplier)
+    high, low = words >> HALF, words & LOW_BITS
+    middle = m_high * low + (m_low * low >> HALF)  # none of these sums reaches 2**64
+    other = m_low * high + (middle & LOW_BITS)
+    return m_high * high + (middle >> HALF) + (other >> HALF), words * np.uint64(multiplier)

@@ -2,81 +2,23 @@
 
 `draw_step_plan(recipe, seed, epoch, step)` is a pure function. Pixels are moved and mixed elsewhere, by deterministic
 kernels that read the plan; so one seed gives one sequence of batches on any backend, with any number of workers, after
-any restart. Several steps are drawn together (`draw_plan_block`) because numpy's cost is per call; the numbers are the
-same. What is drawn follows the authors' implementation; its distributions are held by golden tests.
+any restart. Several steps are drawn together (`draw_plan_block`) because a call has its cost; the numbers are the same.
 
-Shapes: S steps, N images of the data set, B rows of a step, M members, P = 2: the image and its MSDA partner.
+`definition.py` says what is drawn, `fast.py` does the same faster where it can.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
-from functools import lru_cache
-from itertools import starmap
-from typing import Generic, TypeVar
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mixmo_fast.mixing import ratios
+from mixmo_fast.mixing.definition import IMAGE_CHANNELS, draw_by_definition
+from mixmo_fast.mixing.fast import draw_in_kernels, fits_kernels
 from mixmo_fast.mixing.holdout import training_images
-from mixmo_fast.mixing.masks import Masks, mask_mean, visible_share
-from mixmo_fast.mixing.places import both, draw_places, join_places, no_places
-from mixmo_fast.mixing.recipe import ManifoldMixing, Recipe
-from mixmo_fast.mixing.streams import Draw, Purpose, integers, permutation
+from mixmo_fast.mixing.recipe import Recipe
+from mixmo_fast.mixing.step_plan import StepPlan
+from mixmo_fast.mixing.streams import Draw
 
-IMAGE_CHANNELS = 3
-
-
-Array = TypeVar("Array")
-"""What holds a plan's numbers: NumPy's arrays on the host, torch's tensors on a device."""
-
-
-@dataclass(frozen=True)
-class StepPlan(Generic[Array]):
-    """The decisions of one step, or of a block of steps with a leading axis S on every array.
-
-    A mask is a place and two values, inside and outside of it. The place is a box, or for some methods a pattern of
-    bytes (`mixmo_fast.mixing.patterns`), whose last three axes c, h, w are otherwise 0 long.
-
-    Attributes:
-        index: int32 (B, M, P), which image of the data set; the partner is the image itself where none is mixed in.
-        offset: int32 (B, M, P, 2), row and column of the crop in the padded image, 0 <= offset <= 2 * crop_padding.
-        flip: uint8 (B, M, P), 1 for a left-right flip after the crop.
-        pixel_box: int32 (B, M, 4), (y0, y1, x0, x1) half open, in pixels of the image; empty unless CutMix.
-        pixel_pattern: uint8 (B, M, c, h, w), in place of that box.
-        pixel_values: float32 (B, M, 2), weight of the image (not the partner) inside and outside of it.
-        share: float32 (B, M), the image's share of the label; the partner has 1 - share.
-        feature_box: int32 (B, 4), the manifold box, in pixels of the map behind the encoders; empty for linear steps.
-        feature_pattern: uint8 (B, c, h, w), in place of that box.
-        feature_values: float32 (B, M, 2), each member's manifold mask inside and outside of it.
-        kappa: float32 (B, M), mean of each member's manifold mask.
-        weight: float32 (B, M), weight of each member's loss.
-    """
-
-    index: Array
-    offset: Array
-    flip: Array
-    pixel_box: Array
-    pixel_pattern: Array
-    pixel_values: Array
-    share: Array
-    feature_box: Array
-    feature_pattern: Array
-    feature_values: Array
-    kappa: Array
-    weight: Array
-
-    def at(self, step: int | slice) -> "StepPlan[Array]":
-        """The plan of one step, or of some (views), out of a block, whose arrays have a leading axis S."""
-        return StepPlan(*(getattr(self, field.name)[step] for field in fields(self)))
-
-    def rows(self, first: int, count: int) -> "StepPlan[Array]":
-        """The plan of some rows of each step (copies) out of a block."""
-        return StepPlan(*(getattr(self, field.name)[:, first : first + count].copy() for field in fields(self)))
-
-    def steps(self) -> Iterator["StepPlan[Array]"]:
-        """The plans of all steps (views) out of a block, in order; cheaper than `at` for each."""
-        return starmap(StepPlan, zip(*(getattr(self, field.name) for field in fields(self)), strict=True))
+__all__ = ["IMAGE_CHANNELS", "StepPlan", "draw_plan_block", "draw_step_plan"]
 
 
 def draw_step_plan(recipe: Recipe, seed: int, epoch: int, step: int) -> StepPlan[np.ndarray]:
@@ -101,185 +43,7 @@ def draw_plan_block(recipe: Recipe, seed: int, epoch: int, first_step: int, step
             f"steps {first_step} to {first_step + steps - 1} of an epoch of {recipe.steps_per_epoch} steps"
         )
     draw = Draw(seed, epoch, first_step, steps)
-    image = draw_rows(recipe, draw)
-    offset, flip = draw_augmentation(recipe, draw)
-    features, kappa = draw_feature_mixing(recipe, draw)
-    mixed, pixels, partner = draw_pixel_mixing(recipe, draw, image)
-    share, pixels = share_labels(recipe, mixed, pixels, features)
-    root = recipe.mixing.weight_root if recipe.mixing else 1.0
-    weight = ratios.member_weights(kappa, root)
-    whole: StepPlan[np.ndarray] = StepPlan(
-        index=_in_the_whole_set(recipe, seed, np.stack((image, partner), axis=-1)),
-        offset=offset,
-        flip=flip,
-        pixel_box=pixels.box,
-        pixel_pattern=pixels.pattern,
-        pixel_values=pixels.values.astype(np.float32),
-        share=share.astype(np.float32),
-        feature_box=features.box,
-        feature_pattern=features.pattern,
-        feature_values=features.values.astype(np.float32),
-        kappa=kappa.astype(np.float32),
-        weight=weight.astype(np.float32),
-    )
-    return whole if recipe.parts == 1 else whole.rows(recipe.part * recipe.own_rows, recipe.own_rows)
-
-
-def _in_the_whole_set(recipe: Recipe, seed: int, index: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Numbers among the images that are trained on, as numbers in the whole training set."""
-    return training_images(recipe.images, recipe.held_out, seed)[index] if recipe.held_out else index
-
-
-@lru_cache(maxsize=4)
-def _epoch_order(seed: int, epoch: int, count: int) -> NDArray[np.int32]:
-    order = permutation(seed, epoch, count)
-    order.setflags(write=False)  # shared between calls
-    return order
-
-
-def draw_rows(recipe: Recipe, draw: Draw) -> NDArray[np.int32]:
-    """Which image each member sees in each row: int32 (S, B, M).
-
-    The epoch's permutation, each image b times in a row, is cut into steps of B; then every member gets the B rows in
-    an order of its own, except that the first int(rho * B) rows are common to all.
-    """
-    rows, members = recipe.rows, recipe.members
-    distinct = rows // recipe.repetitions
-    order = _epoch_order(draw.seed, draw.epoch, recipe.trained_images)
-    first = draw.first_step * distinct
-    images = order[first : first + draw.steps * distinct].reshape(draw.steps, distinct)
-    images = np.repeat(images, recipe.repetitions, axis=1)
-    keys = draw.words(Purpose.ROW_ORDER, members, rows)
-    common = int(rows * recipe.input_repetition)
-    first_order = np.argsort(keys[:, 0], axis=-1)
-    seen = np.take_along_axis(images, first_order, axis=-1)
-    columns = [seen]
-    for member in range(1, members):
-        rest = np.argsort(keys[:, member, common:], axis=-1) + common
-        columns.append(np.concatenate((seen[:, :common], np.take_along_axis(seen, rest, axis=-1)), axis=1))
-    return np.stack(columns, axis=-1)
-
-
-def draw_augmentation(recipe: Recipe, draw: Draw) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
-    """Crop offsets int32 (S, B, M, P, 2) and flips uint8 (S, B, M, P), anew for every occurrence of an image."""
-    shape = (recipe.rows, recipe.members, 2)
-    if recipe.crop_padding:
-        offset = integers(draw.uniform(Purpose.CROP, *shape, 2), 2 * recipe.crop_padding + 1)
-    else:
-        offset = np.zeros((draw.steps, *shape, 2), dtype=np.int32)
-    if recipe.flip:
-        flip = (draw.words(Purpose.FLIP, *shape) >> np.uint64(63)).astype(np.uint8)
-    else:
-        flip = np.zeros((draw.steps, *shape), dtype=np.uint8)
-    return offset, flip
-
-
-def draw_feature_mixing(recipe: Recipe, draw: Draw) -> tuple[Masks, NDArray[np.float64]]:
-    """Manifold masks: a step's method (or its replacement), each row's ratios and place, a step's roles of members.
-
-    Returns:
-        Masks with places (S, B) and values (S, B, M, 2), and the masks' means kappa float64 (S, B, M).
-    """
-    rows, members, steps = recipe.rows, recipe.members, draw.steps
-    if recipe.mixing is None:
-        ones = np.ones((steps, rows, 1))
-        return Masks(*no_places("linear", (steps, rows), 0, (0, 0)), both(ones), recipe.map_size), ones
-    mixing, size = recipe.mixing, recipe.map_size
-    kappa = _draw_ratios(mixing.alpha, draw, Purpose.MIXING_RATIO, rows, members)
-    values = both(kappa)
-    places = []
-    for method, chosen, box_purpose, pattern_purpose in _methods_of_the_steps(mixing, recipe.epochs, draw):
-        in_rows = np.repeat(chosen[:, None], rows, axis=1)
-        box, pattern, own = draw_places(
-            *(method, kappa[..., 0], in_rows, draw, box_purpose, pattern_purpose, recipe.map_channels, size)
-        )
-        places.append((box, pattern))
-        # Role 0 owns the place, the others share the rest linearly (with two members: all of it).
-        others = kappa[..., 1:] / kappa[..., 1:].sum(axis=-1, keepdims=True)
-        roles = np.concatenate((own[:, :, None], (1.0 - own)[:, :, None] * others[..., None]), axis=2)
-        values = np.where(in_rows[..., None, None], roles, values)
-    if places:
-        box, pattern = join_places(places, size)
-        # A place may be clipped or rounded: the ratio that counts is the one that came out.
-        kappa = mask_mean(Masks(box, pattern, values, size).place_mean()[..., None], values)
-    else:
-        box, pattern = no_places("linear", (steps, rows), recipe.map_channels, size)
-    role = np.argsort(draw.words(Purpose.MIXING_ROLE, members), axis=-1)[:, None, :]
-    # numpy picks slowly along another axis than the first, hence all the places in one.
-    flat = role + np.arange(0, kappa.size, members).reshape(steps, rows, 1)
-    kappa = np.take(kappa, flat)
-    values = np.take(values.reshape(-1, 2), flat, axis=0)
-    return Masks(box, pattern, values, size), kappa
-
-
-def _methods_of_the_steps(
-    mixing: ManifoldMixing, epochs: int, draw: Draw
-) -> Iterator[tuple[str, NDArray[np.bool_], Purpose, Purpose]]:
-    """The methods that need a place: which, at which of the steps (S,), and their streams of boxes and of patterns."""
-    if mixing.method == mixing.replacement == "linear":
-        return
-    prob = ratios.patch_probability(mixing.prob, mixing.decay_from, draw.epoch, epochs)
-    chosen = draw.uniform(Purpose.MIXING_METHOD) < prob
-    if mixing.method != "linear":
-        yield mixing.method, chosen, Purpose.MIXING_BOX, Purpose.MIXING_PATTERN
-    if mixing.replacement != "linear":
-        yield mixing.replacement, ~chosen, Purpose.REPLACEMENT_BOX, Purpose.REPLACEMENT_PATTERN
-
-
-def _draw_ratios(concentration: float, draw: Draw, purpose: Purpose, *shape: int) -> NDArray[np.float64]:
-    """Dirichlet ratios (S, *shape), which sum to 1 over the last axis; equal ones where the concentration is 0."""
-    if concentration == 0:
-        return np.full((draw.steps, *shape), 1.0 / shape[-1])
-    return ratios.dirichlet(concentration, draw.uniform(purpose, *shape, ratios.uniforms_per_ratio(concentration)))
-
-
-def draw_pixel_mixing(
-    recipe: Recipe, draw: Draw, image: NDArray[np.int32]
-) -> tuple[NDArray[np.bool_], Masks, NDArray[np.int32]]:
-    """MSDA, for every row and member on its own: whether, with whom, and under which mask.
-
-    Args:
-        recipe: What the run is.
-        draw: The streams.
-        image: int32 (S, B, M), which image each member sees.
-
-    Returns:
-        mixed bool (S, B, M); masks (S, B, M); partner int32 (S, B, M).
-    """
-    shape, size = image.shape[1:], recipe.image_size
-    values = np.ones((*image.shape, 2))
-    if recipe.msda is None:
-        places = no_places("mixup", image.shape, IMAGE_CHANNELS, size)
-        return np.zeros(image.shape, dtype=np.bool_), Masks(*places, values, size), image
-    msda = recipe.msda
-    mixed = draw.uniform(Purpose.MSDA_CHOICE, *shape) < msda.prob
-    partner = np.where(mixed, integers(draw.uniform(Purpose.MSDA_PARTNER, *shape), recipe.trained_images), image)
-    lam = _draw_ratios(msda.beta, draw, Purpose.MSDA_RATIO, *shape, 2)[..., 0]
-    if msda.method == "mixup":
-        box, pattern = no_places(msda.method, image.shape, IMAGE_CHANNELS, size)
-        own = both(lam)
-    else:
-        box, pattern, own = draw_places(
-            *(msda.method, lam, mixed, draw, Purpose.MSDA_BOX, Purpose.MSDA_PATTERN, IMAGE_CHANNELS, size)
-        )
-    return mixed, Masks(box, pattern, np.where(mixed[..., None], own, values), size), partner
-
-
-def share_labels(
-    recipe: Recipe, mixed: NDArray[np.bool_], pixels: Masks, features: Masks
-) -> tuple[NDArray[np.float64], Masks]:
-    """Label shares of the images, and the pixel masks after images and partners swapped places.
-
-    With several members an image is seen through its member's manifold mask, so its share is taken under that mask;
-    and where it would own less than half of what is seen, it swaps masks with its partner.
-
-    Returns:
-        share float64 (S, B, M) in [0, 1], and the pixel masks.
-    """
-    if recipe.mixing is None:
-        return np.where(mixed, pixels.mean(), 1.0), pixels
-    share = visible_share(pixels, features)
-    swap = mixed & (share < 0.5)
-    share = np.where(swap, 1.0 - share, share)
-    swapped = np.where(swap[..., None], 1.0 - pixels.values, pixels.values)
-    return np.where(mixed, share, 1.0), replace(pixels, values=swapped)
+    plan = (draw_in_kernels if fits_kernels(recipe) else draw_by_definition)(recipe, draw)
+    if recipe.held_out:  # numbers among the images that are trained on, as numbers in the whole training set
+        plan = replace(plan, index=training_images(recipe.images, recipe.held_out, seed)[plan.index])
+    return plan if recipe.parts == 1 else plan.rows(recipe.part * recipe.own_rows, recipe.own_rows)

@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-_MANTISSA_BITS = 52
-_SQRT_HALF = np.float64(0.5**0.5).view(np.int64)  # as an integer: exponent and mantissa, which order as the numbers do
+MANTISSA_BITS = 52
+SQRT_HALF = np.float64(0.5**0.5).view(np.int64)  # as an integer: exponent and mantissa, which order as the numbers do
 
 # log(1 + f) of fdlibm (Sun Microsystems, 1993): a series in s = f / (2 + f), and ln 2 in two parts, of which the first
 # has so few bits that its product with an exponent is exact.
-_SERIES = (
+SERIES = (
     *(6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01, 2.222219843214978396e-01),
     *(1.818357216161805012e-01, 1.531383769920937332e-01, 1.479819860511658591e-01),
 )
-_LN2_HIGH, _LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
+LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
-_THIRD_OF_BIAS = 0x2A9F7893_00000000  # of the exponent, less what makes the first guess good to 5 bits
-_HALLEY_STEPS = 3  # each triples the bits: 5, 15, 45, all
+THIRD_OF_BIAS = 0x2A9F7893_00000000  # of the exponent, less what makes the first guess good to 5 bits
+HALLEY_STEPS = 3  # each triples the bits: 5, 15, 45, all
 
 
 def log(x: Floats) -> Floats:
@@ -33,24 +33,24 @@ def log(x: Floats) -> Floats:
     x = 2**k * (1 + f) with 1 + f between sqrt(1/2) and sqrt(2).
     """
     bits = np.ascontiguousarray(x).view(np.int64)
-    exponent = (bits - _SQRT_HALF) >> _MANTISSA_BITS
-    f = (bits - (exponent << _MANTISSA_BITS)).view(np.float64)
+    exponent = (bits - SQRT_HALF) >> MANTISSA_BITS
+    f = (bits - (exponent << MANTISSA_BITS)).view(np.float64)
     f -= 1.0
     k = exponent.astype(np.float64)
     s = f / (f + 2.0)
     z = s * s
-    series = z * _SERIES[-1]
-    for coefficient in _SERIES[-2::-1]:
+    series = z * SERIES[-1]
+    for coefficient in SERIES[-2::-1]:
         series += coefficient
         series *= z
     half_square = 0.5 * f
     half_square *= f
     series += half_square
     series *= s
-    series += k * _LN2_LOW
+    series += k * LN2_LOW
     np.subtract(half_square, series, out=series)
     series -= f
-    k *= _LN2_HIGH
+    k *= LN2_HIGH
     k -= series
     return k
 
@@ -60,8 +60,8 @@ def cube_root(x: Floats) -> Floats:
 
     A third of a number's exponent and mantissa, as an integer, is a guess of its root; Halley's steps do the rest.
     """
-    root = (np.ascontiguousarray(x).view(np.int64) // 3 + _THIRD_OF_BIAS).view(np.float64)
-    for _ in range(_HALLEY_STEPS):
+    root = (np.ascontiguousarray(x).view(np.int64) // 3 + THIRD_OF_BIAS).view(np.float64)
+    for _ in range(HALLEY_STEPS):
         cube = root * root
         cube *= root
         step = x - cube

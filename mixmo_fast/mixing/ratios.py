@@ -15,7 +15,7 @@ Boxes = NDArray[np.int32]
 
 def uniforms_per_ratio(concentration: float) -> int:
     """How many uniforms `dirichlet` needs for each component."""
-    return int(concentration) if _is_small_integer(concentration) else 1
+    return int(concentration) if is_small_integer(concentration) else 1
 
 
 def dirichlet(concentration: float, uniforms: Floats) -> Floats:
@@ -28,7 +28,7 @@ def dirichlet(concentration: float, uniforms: Floats) -> Floats:
     Returns:
         float64 (..., M), which sum to 1 over the last axis.
     """
-    if _is_small_integer(concentration):
+    if is_small_integer(concentration):
         # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and the same on every processor.
         gammas = -log(uniforms).sum(axis=-1)
     else:
@@ -36,7 +36,8 @@ def dirichlet(concentration: float, uniforms: Floats) -> Floats:
     return gammas / gammas.sum(axis=-1, keepdims=True)
 
 
-def _is_small_integer(concentration: float) -> bool:
+def is_small_integer(concentration: float) -> bool:
+    """Whether a gamma variate of this shape is drawn as a sum of few exponentials."""
     return concentration == int(concentration) and 1 <= concentration <= 8
 
 

@@ -16,9 +16,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from mixmo_fast.mixing.philox import words_at
-
-_WORDS_PER_COUNT = 4  # Philox4x64 gives four 64-bit words for each value of its counter.
+from mixmo_fast.mixing.philox import WORDS_PER_COUNT, words_at
 
 
 class Purpose(IntEnum):
@@ -61,10 +59,10 @@ def words(
         uint64 of shape (S, *shape).
     """
     count = int(np.prod(shape, dtype=np.int64))
-    counts_per_step = -(-count // _WORDS_PER_COUNT)
+    counts_per_step = -(-count // WORDS_PER_COUNT)
     counter = np.array([first_step * counts_per_step, 0, 0, 0], dtype=np.uint64)
     key = np.array([seed, (epoch << 8) | purpose], dtype=np.uint64)
-    raw = np.random.Philox(key=key, counter=counter).random_raw(steps * counts_per_step * _WORDS_PER_COUNT)
+    raw = np.random.Philox(key=key, counter=counter).random_raw(steps * counts_per_step * WORDS_PER_COUNT)
     return raw.reshape(steps, -1)[:, :count].reshape(steps, *shape)
 
 

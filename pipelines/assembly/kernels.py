@@ -13,18 +13,11 @@ Shapes: N images of the data set, B rows, M members, P = 2 (image, partner), C =
 import numba
 import numpy as np
 
+from mixmo_fast.mixing.compiled import compiled
 from mixmo_fast.mixing.patterns import INSIDE
 
 _ONE = np.float32(1)
 _SCALE = np.float32(1 / INSIDE)
-
-
-def compiled(function):
-    """Compiles; the machine code is kept on disk where numba finds a folder it may write to."""
-    try:
-        return numba.njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no such folder: a read-only installation of somebody without a home
-        return numba.njit(nogil=True)(function)
 
 
 @numba.njit(inline="always")

@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mixmo_fast.mixing.compiled import compiled
 from mixmo_fast.mixing.patterns import INSIDE
 from mixmo_fast.mixing.plan import StepPlan
 from pipelines.assembly.assemble import mix_pixels, pixel_masks
-from pipelines.assembly.kernels import compiled
 
 _ONE = np.float32(1)
 _SCALE = np.float32(1 / INSIDE)

@@ -10,7 +10,7 @@ from recipes import small_recipe
 
 from mixmo_fast.mixing.plan import StepPlan, draw_plan_block, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
-from pipelines.plans import PlanFeed, pack, steps_per_block, unpack
+from pipelines.plans import PlanFeed, drawing_threads, pack, steps_per_block, unpack
 
 CPU = torch.device("cpu")
 
@@ -65,6 +65,13 @@ def test_an_epoch_that_was_given_up_does_not_disturb_the_next():
 
 def test_blocks_have_a_few_thousand_rows_at_most_and_at_least_one_step():
     assert [steps_per_block(rows) for rows in (1, 64, 1024, 2048, 10_000)] == [32, 32, 2, 1, 1]
+
+
+def test_half_of_the_cores_that_a_process_may_use_draw_for_a_gpu(monkeypatch):
+    for cores, threads in ((1, 1), (2, 1), (4, 2), (64, 4)):
+        monkeypatch.setattr("pipelines.plans.available_cores", lambda cores=cores: cores)
+        assert drawing_threads(torch.device("cuda")) == threads
+        assert drawing_threads(CPU) == 1
 
 
 def test_closing_ends_the_threads():
