@@ -1,8 +1,9 @@
 """Plans, drawn ahead by background threads and sent to the device a block of steps at a time.
 
-A block is about two thousand rows: numpy's cost is per call, and one thread then draws some two million rows a second.
-On CUDA a block is packed into one pinned buffer by the thread that draws it and copied on a stream of its own while
-the steps of the block before run; nothing waits for anything but the drawing itself.
+A block is about two thousand rows: what a call costs is spread over them, and a thread draws some three million rows a
+second, without Python's lock (`benchmarks/plans.py`). On CUDA a block is packed into one pinned buffer by the thread
+that draws it and copied on a stream of its own while the steps of the block before run; nothing waits for anything but
+the drawing itself.
 
 Shapes: S steps of a block; a plan's other axes are those of `mixmo_fast.mixing.plan.StepPlan`.
 """
