@@ -9,13 +9,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from mixmo_fast.cores import available_cores
 from mixmo_fast.reproduce.backlog import Backlog
 from mixmo_fast.reproduce.child import arguments_of
 from mixmo_fast.reproduce.gpu_memory import free_on_gpu
 from mixmo_fast.reproduce.jobs import Ended, Launch, Notify, Outcome, last_line, stopped_by_signals
+from mixmo_fast.reproduce.mps import multi_process_service
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.reproduce.sharing import Places
 from mixmo_fast.runfolder.names import LOG
@@ -43,10 +44,12 @@ def run_local(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tup
         KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, after all children have ended.
     """
     backlog = Backlog(runs, launch, notify)
-    places = Places(runs, launch, notify, lambda gpu: free_on_gpu(child_environment(os.environ, gpu, launch))[0])
     next_run: PlannedRun | None = None
     running: list[Child] = []
-    with stopped_by_signals():
+    with stopped_by_signals(), contextlib.ExitStack() as stack:
+        more = stack.enter_context(multi_process_service(notify)) if launch.runs_per_gpu > 1 else {}
+        environment = os.environ | more
+        places = Places(runs, launch, notify, lambda gpu: free_on_gpu(child_environment(environment, gpu, launch))[0])
         try:
             while backlog.unfinished:
                 while places.any_free and (next_run := next_run or backlog.take()) is not None:
@@ -54,7 +57,7 @@ def run_local(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tup
                     if place is None:
                         break
                     places.enter(next_run, place)
-                    running.append((next_run, place, _start(next_run, place, launch)))
+                    running.append((next_run, place, _start(next_run, place, launch, environment)))
                     next_run = None
                 for run, place, child in list(running):
                     if child.poll() is not None:
@@ -68,7 +71,7 @@ def run_local(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tup
     return backlog.outcomes()
 
 
-def _start(run: PlannedRun, place: int, launch: Launch) -> subprocess.Popen:
+def _start(run: PlannedRun, place: int, launch: Launch, environment: Mapping[str, str]) -> subprocess.Popen:
     folder = run.folder(launch.out)
     folder.mkdir(parents=True, exist_ok=True)
     command = arguments_of(run.config_path(launch.out), folder, launch.data, launch.device, launch.pipeline)
@@ -78,12 +81,12 @@ def _start(run: PlannedRun, place: int, launch: Launch) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            env=child_environment(os.environ, place, launch),
+            env=child_environment(environment, place, launch),
             start_new_session=True,  # Ctrl-C reaches the parent alone, and a child's own children are in its group
         )
 
 
-def child_environment(environment: dict[str, str] | os._Environ, place: int, launch: Launch) -> dict[str, str]:
+def child_environment(environment: Mapping[str, str], place: int, launch: Launch) -> dict[str, str]:
     """What a child's environment is: its GPU, or its share of the cores.
 
     Args:

@@ -50,6 +50,7 @@ def test_runs_are_dealt_out_evenly_and_are_on_a_gpu_at_the_same_time(shared, pre
     assert {one.status for one in local.run_local(runs, four, lambda _: None)} == {"complete"}
     seen = [json.loads((run.folder(four.out) / "environment.json").read_text()) for run in runs]
     assert [one["CUDA_VISIBLE_DEVICES"] for one in seen] == ["0", "1", "0", "1"]
+    assert {(run.folder(four.out) / "tries").read_text() for run in runs} == {"x"}
 
 
 def test_memory_is_measured_by_an_epoch_and_then_holds_as_many_runs_as_fit(shared):
@@ -130,6 +131,28 @@ time.sleep(0.3)
     (alone,) = [line for line in told if "with a GPU for itself" in line]
     assert alone.startswith("tiny, seed 1: OutOfMemoryError: CUDA out of memory")
     assert any("seed 1: exit code 1: OutOfMemoryError" in line and "(1 of 3)" in line for line in told)
+
+
+def test_memory_that_a_run_had_for_itself_makes_it_crash_like_any_other(shared, pretend):
+    pretend("""if number == 1: print("OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GB"); sys.exit(1)""")
+    told = []
+    assert local.run_local(planned(shared, 1), shared, told.append)[0].status == "complete"
+    assert any("(1 of 3)" in line for line in told) and not any("for itself" in line for line in told)
+
+
+def test_a_run_that_is_to_be_alone_neither_joins_another_nor_is_joined(shared):
+    (one, two), told = planned(shared, 2), []
+    places = Places([one, two], shared, told.append, lambda _: None)
+    places.enter(one, 0)
+    assert places.want_alone(two) and not places.want_alone(two)
+    assert places.choose(two) is None
+    assert places.leave(one, 0) is False
+    places.enter(two, 0)
+    assert places.choose(one) is None
+    assert told == [
+        "tiny, seed 2: waits: it gets a GPU for itself, and none is empty",
+        "tiny, seed 1: waits: tiny, seed 2, has GPU 0 for itself",
+    ]
 
 
 def test_speeds_of_runs_that_shared_a_gpu_are_no_ones(shared):
