@@ -13,9 +13,11 @@ import pytest
 import torch
 from fashion import FOLDER
 from lab import Lab
+from runs_lab import PRETENDER
 
 from mixmo_fast.cli import app as cli
 from mixmo_fast.cores import available_cores
+from mixmo_fast.reproduce import local
 from mixmo_fast.reproduce.jobs import Launch
 from pipelines.datasets.convert import convert
 
@@ -80,6 +82,20 @@ def command(monkeypatch, capsys):
 def launch(tmp_path, digits) -> Launch:
     """How a reproduction of tiny runs is launched."""
     return Launch(tmp_path / "out", digits, "cpu", 2, pause=0.05)
+
+
+@pytest.fixture
+def pretend(monkeypatch, tmp_path):
+    """Makes the local engine's children run a script instead of a training; `number` is that of the attempt."""
+
+    def install(body: str) -> None:
+        script = tmp_path / "pretender.py"
+        script.write_text(PRETENDER % body)
+        monkeypatch.setattr(
+            local, "arguments_of", lambda config, folder, *_: [sys.executable, str(script), str(config), str(folder)]
+        )
+
+    return install
 
 
 @pytest.fixture

@@ -215,7 +215,8 @@ DEFINITIONS = {
     "ece": definition("ece"),
     "diversity": f"{definition('diversity')}; null where there is none of the latter, and the mean is over the "
     "other seeds",
-    "rows_per_second": "network input rows per second of training, evaluation excluded; median over epochs and seeds",
+    "rows_per_second": "network input rows per second of training, evaluation excluded; median over epochs and seeds; "
+    "of a share of the GPU where the run folder has a shared_gpu.txt",
     "device_hours": "training time times GPUs (processes on a CPU), evaluation excluded; mean over the complete seeds",
     "flop": "floating-point operations of one whole training: rows x multiply-accumulates of a forward pass x 6",
 }

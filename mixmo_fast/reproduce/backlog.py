@@ -84,6 +84,11 @@ class Backlog:
         self._outcomes[run.key] = fail(run, self._launch.out, line)
         self._notify(f"{_name(run)}: failed: {line}")
 
+    def again(self, run: PlannedRun, why: str) -> None:
+        """A run is tried once more, after those that have not begun, and this does not count as a crash."""
+        self._notify(f"{_name(run)}: {why}")
+        self._ready.append(run)
+
     def crashed(self, run: PlannedRun, how: str) -> None:
         """A run ended by accident: it is tried again, unless it crashed too often without getting further."""
         now = self._done(run)

@@ -1,4 +1,4 @@
-"""The engine of a cluster: each run a Ray task that asks for one GPU, wherever there is one.
+"""The engine of a cluster: each run a Ray task that asks for one GPU, or a share of one, wherever there is one.
 
 All machines share the reproduction's folder and the data folder, under the same paths, and have mixmo-fast installed.
 Ray starts the task of a worker or a machine that died again, and the run goes on from its last checkpoint.
@@ -17,7 +17,16 @@ from typing import Any, TextIO
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DeviceError, MixmoError
 from mixmo_fast.reproduce.backlog import Backlog
-from mixmo_fast.reproduce.jobs import Ended, Launch, Notify, Outcome, epochs_done, stopped_by_signals, train_one
+from mixmo_fast.reproduce.jobs import (
+    Ended,
+    Launch,
+    Notify,
+    Outcome,
+    epochs_done,
+    note_shared,
+    stopped_by_signals,
+    train_one,
+)
 from mixmo_fast.reproduce.plan import PlannedRun
 
 _LOOK_EVERY = 0.5
@@ -36,7 +45,7 @@ def run_on_ray(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tu
 
     Raises:
         MixmoError: Without the package ray, or without a cluster at `RAY_ADDRESS`.
-        DeviceError: For `cuda` on a cluster without a GPU.
+        DeviceError: For `cuda`, or several runs on a GPU, on a cluster without a GPU.
         KeyboardInterrupt: On Ctrl-C, SIGTERM or SIGHUP, after all tasks have been ended.
     """
     ray = _import_ray()
@@ -61,6 +70,8 @@ def _run_all(ray: ModuleType, runs: Sequence[PlannedRun], launch: Launch, notify
                 if run is None:
                     break
                 folder = run.folder(launch.out)
+                if launch.runs_per_gpu > 1:  # who is beside it, only Ray knows
+                    note_shared(run, launch.out)
                 named = task.options(max_retries=launch.retries, name=f"{run.name}, seed {run.seed}", **wants)
                 flying[named.remote(run.config_path(launch.out), launch, folder)] = run, epochs_done(folder)
             if not flying:
@@ -156,12 +167,16 @@ def _connect(ray: ModuleType, launch: Launch) -> None:
     )
 
 
-def _resources(ray: ModuleType, launch: Launch) -> dict[str, int]:
+def _resources(ray: ModuleType, launch: Launch) -> dict[str, float]:
     """What each task asks Ray for."""
     gpus = ray.cluster_resources().get("GPU", 0)
     if launch.device == "cuda" and gpus < 1:
         raise DeviceError("--device cuda: no machine of the Ray cluster has a GPU; use --device cpu or auto")
+    if launch.runs_per_gpu > 1 and gpus < 1:
+        raise DeviceError(
+            f"--runs-per-gpu: found {launch.runs_per_gpu}, allowed: 1, since no machine of the Ray cluster has a GPU"
+        )
     if launch.device != "cpu" and gpus >= 1:
-        return {"num_gpus": 1, "num_cpus": 1}
+        return {"num_gpus": 1 / launch.runs_per_gpu, "num_cpus": 1}
     smallest = min(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
     return {"num_cpus": max(1, int(smallest // (launch.workers or 1)))}

@@ -24,6 +24,7 @@ from mixmo_fast.reproduce.plan import (
 from mixmo_fast.reproduce.preview import preview_lines, preview_table
 
 _INTERRUPTED = 130
+_MOST_PER_GPU = 48  # processes that one GPU serves through MPS
 
 
 def reproduce(
@@ -38,6 +39,7 @@ def reproduce(
     engine: str = "local",
     gpus: int | None = None,
     workers: int | None = None,
+    runs_per_gpu: str = "1",
     retries: int = 3,
     device: str = "auto",
     pipeline: str = "resident",
@@ -55,8 +57,9 @@ def reproduce(
         scale: Share of each schedule.
         overrides: `key=value` each.
         engine: `local`, or `ray`.
-        gpus: How many GPUs, one a run; None: all there are.
+        gpus: How many GPUs; None: all there are.
         workers: How many runs at the same time on a CPU; None: one.
+        runs_per_gpu: How many runs share each GPU at the same time, a whole number.
         retries: How often in a row a run that crashes is started again.
         device: `auto`, `cuda` or `cpu`.
         pipeline: How pixels reach the device.
@@ -71,9 +74,10 @@ def reproduce(
         MixmoError: On anything a user can mend before the first run is started.
     """
     _check(engine, device, gpus, workers, retries)
+    share = _parse_runs_per_gpu(runs_per_gpu, device, workers)
     asked = plan_reproduction(targets, parse_seeds(seeds), scale, overrides)
     if dry_run:
-        _preview(asked, out, data, gpus or workers, measured, console)
+        _preview(asked, out, data, gpus or workers, share, measured, console)
         return 0
 
     def say(line: str) -> None:
@@ -82,8 +86,8 @@ def reproduce(
     from mixmo_fast.run.build import check_pipeline  # torch takes seconds to import
 
     check_pipeline(pipeline)
-    device, workers = _choose_workers(engine, device, gpus, workers)
-    launch = Launch(out.resolve(), data.resolve(), device, workers, pipeline=pipeline, retries=retries)
+    device, workers = _choose_workers(engine, device, gpus, workers, share)
+    launch = Launch(out.resolve(), data.resolve(), device, workers, pipeline, retries, runs_per_gpu=share)
     plan = update_plan(asked, out)
     outcomes = {run.key: Outcome(run.name, run.seed, "complete") for run in asked.runs if is_complete(run, launch.out)}
     say(f"{_count(len(asked.runs))}, {len(outcomes)} complete already, in {out}")
@@ -122,7 +126,18 @@ def _check(engine: str, device: str, gpus: int | None, workers: int | None, retr
         if number is not None and not least <= number <= 10_000:
             raise ConfigError(f"{name}: found {number}, allowed: {least} to 10000")
     if gpus is not None and (workers is not None or device == "cpu"):
-        raise ConfigError("--gpus: runs are one a GPU; with --workers or --device cpu it means nothing")
+        raise ConfigError("--gpus: counts GPUs; with --workers or --device cpu it means nothing")
+
+
+def _parse_runs_per_gpu(text: str, device: str, workers: int | None) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_PER_GPU):
+        raise ConfigError(f"--runs-per-gpu: found {text}, allowed: a whole number from 1 to {_MOST_PER_GPU}")
+    if int(text) > 1 and (workers is not None or device == "cpu"):
+        raise ConfigError(
+            f"--runs-per-gpu: found {text}, allowed: 1 with --workers or --device cpu; --workers says how many runs "
+            "there are at the same time on a CPU"
+        )
+    return int(text)
 
 
 def _preview(
@@ -130,6 +145,7 @@ def _preview(
     out: Path,
     data: Path,
     workers: int | None,
+    runs_per_gpu: int,
     measured: Sequence[Path],
     console: Console,
 ) -> None:
@@ -138,14 +154,16 @@ def _preview(
         known = extend(read_plan(out), asked, out)
     speeds = (*speeds_of_runs(known.runs, out), *map(read_speed, measured))
     console.print(preview_table(asked.runs, speeds, out), soft_wrap=False)
-    for line in preview_lines(asked.runs, speeds, out, data, workers):
+    for line in preview_lines(asked.runs, speeds, out, data, workers, runs_per_gpu):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _choose_workers(engine: str, device: str, gpus: int | None, workers: int | None) -> tuple[str, int | None]:
+def _choose_workers(
+    engine: str, device: str, gpus: int | None, workers: int | None, runs_per_gpu: int
+) -> tuple[str, int | None]:
     """The device of all runs, and how many run at the same time, on what this machine, or a cluster, has."""
     if engine == "ray":
-        return device, gpus or workers
+        return device, gpus * runs_per_gpu if gpus else workers
     import torch
 
     from mixmo_fast.run.build import choose_device
@@ -154,12 +172,17 @@ def _choose_workers(engine: str, device: str, gpus: int | None, workers: int | N
     if device == "cuda":
         there = torch.cuda.device_count()
         if workers is not None:
-            raise ConfigError("--workers: on GPUs there is one run on each; use --gpus, or --device cpu")
+            raise ConfigError("--workers: for a CPU; on GPUs use --gpus and --runs-per-gpu, or --device cpu")
         if gpus is not None and gpus > there:
             raise DeviceError(f"--gpus {gpus}: this machine has {there}")
-        return device, gpus or there
+        return device, (gpus or there) * runs_per_gpu
     if gpus is not None:
         raise DeviceError(f"--gpus {gpus}: torch sees no CUDA device here; use --workers on a CPU")
+    if runs_per_gpu > 1:
+        raise DeviceError(
+            f"--runs-per-gpu: found {runs_per_gpu}, allowed: 1, since torch sees no CUDA device here; use --workers on "
+            "a CPU"
+        )
     return device, workers or 1
 
 

@@ -20,7 +20,7 @@ from mixmo_fast.config.schema import NetworkConfig
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.networks.kinds import network_of_short_name
 from mixmo_fast.reproduce.plan import PlannedRun
-from mixmo_fast.runfolder.names import SUMMARY
+from mixmo_fast.runfolder.names import SHARED_GPU, SUMMARY
 from mixmo_fast.runfolder.record import read_record
 from mixmo_fast.runfolder.records import RunSummary
 
@@ -105,12 +105,17 @@ def read_speed(path: Path) -> Speed:
 
 
 def speeds_of_runs(runs: Iterable[PlannedRun], out: Path) -> tuple[Speed, ...]:
-    """The speeds of the runs that are complete in a reproduction's folder; others, and damaged ones, tell nothing."""
+    """The speeds of the runs that are complete in a reproduction's folder; others, and damaged ones, tell nothing.
+
+    Nor do those that shared their GPU: how much of it they had is not known.
+    """
     speeds = []
     for run in runs:
         try:
             summary = read_record(run.folder(out) / SUMMARY, RunSummary)
         except MixmoError:
+            continue
+        if (run.folder(out) / SHARED_GPU).exists():
             continue
         if summary and (summary.epochs or 0) >= run.epochs and summary.device and summary.rows_per_second:
             where = f"runs in {out}, {summary.device}"

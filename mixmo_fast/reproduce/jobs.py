@@ -23,7 +23,7 @@ from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.lock import RunHeldError
-from mixmo_fast.runfolder.names import CONFIG, FAILED, LOG, METRICS, SUMMARY
+from mixmo_fast.runfolder.names import CONFIG, FAILED, LOG, METRICS, SHARED_GPU, SUMMARY
 from mixmo_fast.runfolder.record import read_record
 from mixmo_fast.runfolder.records import RunSummary
 
@@ -49,10 +49,12 @@ class Launch:
         out: The reproduction's folder, absolute.
         data: Folder of data sets, absolute.
         device: `cuda` or `cpu`.
-        workers: Runs at the same time, one a GPU; for Ray at most so many, None: as many as the cluster has room for.
+        workers: Runs at the same time, on all GPUs together; for Ray at most so many, None: as many as the cluster has
+            room for.
         pipeline: How pixels reach the device.
         retries: How often in a row a run that crashes without having got an epoch further is started again.
         pause: Seconds before the first of these, doubled for each that follows.
+        runs_per_gpu: How many of them share a GPU; 1 on a CPU.
     """
 
     out: Path
@@ -62,6 +64,7 @@ class Launch:
     pipeline: str = "resident"
     retries: int = 3
     pause: float = 2.0
+    runs_per_gpu: int = 1
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,14 @@ def forget_failure(run: PlannedRun, out: Path) -> None:
     """Removes the note of `fail`, since the run is started again."""
     with contextlib.suppress(OSError):
         (run.folder(out) / FAILED).unlink()
+
+
+def note_shared(run: PlannedRun, out: Path) -> None:
+    """Notes in the run folder that a run has not had its GPU for itself, so that its speed is not the GPU's."""
+    path = run.folder(out) / SHARED_GPU
+    with contextlib.suppress(MixmoError):
+        if not path.exists():
+            write_text(path, "other runs were trained on the same GPU at the same time: rows/s are of a share of it\n")
 
 
 def train_one(config: Path, launch: Launch, run_folder: Path) -> tuple[Ended | None, str]:

@@ -98,9 +98,23 @@ def preview_table(runs: Sequence[PlannedRun], speeds: Sequence[Speed], out: Path
 
 
 def preview_lines(
-    runs: Sequence[PlannedRun], speeds: Sequence[Speed], out: Path, data: Path, workers: int | None
+    runs: Sequence[PlannedRun],
+    speeds: Sequence[Speed],
+    out: Path,
+    data: Path,
+    workers: int | None,
+    runs_per_gpu: int = 1,
 ) -> list[str]:
-    """What stands under the table: what is left to do, where speeds come from, and the disk that is needed."""
+    """What stands under the table: what is left to do, where speeds come from, and the disk that is needed.
+
+    Args:
+        runs: What was asked for.
+        speeds: Measured, of runs that have their device for themselves.
+        out: The reproduction's folder.
+        data: Folder of data sets.
+        workers: GPUs, or runs at the same time on a CPU; None: not known.
+        runs_per_gpu: How many runs share a GPU.
+    """
     left = [run for run in runs if not is_complete(run, out)]
     lines = []
     if len(left) < len(runs):
@@ -121,6 +135,11 @@ def preview_lines(
         hours = cost_of(left, speeds).hours
         if workers and workers > 1 and hours:
             lines.append(f"On {workers} workers: {_hours(hours / workers)} hours at least")
+    if runs_per_gpu > 1:
+        lines.append(
+            f"--runs-per-gpu {runs_per_gpu}: not measured; {runs_per_gpu} runs on a GPU are assumed to take "
+            f"{runs_per_gpu} times as long as one, so hours are those of one run at a time on each"
+        )
     missing = [dataset_info(name) for name in dict.fromkeys(run.dataset for run in runs)]
     missing = [info for info in missing if not (data / info.name / "dataset.json").is_file()]
     needed = sum(map(checkpoint_bytes, left)) + sum(map(dataset_bytes, missing))

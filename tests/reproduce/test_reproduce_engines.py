@@ -26,34 +26,6 @@ from mixmo_fast.reproduce.plan import PlannedRun, plan_reproduction, read_plan
 from mixmo_fast.runfolder.lock import hold
 from mixmo_fast.runfolder.names import FAILED, LOG
 
-PRETENDER = """
-import json, os, signal, sys, time
-from pathlib import Path
-config, folder = Path(sys.argv[1]), Path(sys.argv[2])
-tries = folder / "tries"
-tries.open("a").write("x")
-number = len(tries.read_text())
-(folder / "environment.json").write_text(json.dumps(dict(os.environ)))
-%s
-(folder / "config.yaml").write_text(config.read_text())
-(folder / "metrics.jsonl").write_text("{}\\n")
-(folder / "summary.json").write_text(json.dumps({"epochs": 1}))
-"""
-
-
-@pytest.fixture
-def pretend(monkeypatch, tmp_path):
-    """Makes the local engine's children run a script instead of a training; `number` is that of the attempt."""
-
-    def install(body: str) -> None:
-        script = tmp_path / "pretender.py"
-        script.write_text(PRETENDER % body)
-        monkeypatch.setattr(
-            local, "arguments_of", lambda config, folder, *_: [sys.executable, str(script), str(config), str(folder)]
-        )
-
-    return install
-
 
 def tries(run: PlannedRun, launch: Launch) -> int:
     path = run.folder(launch.out) / "tries"
@@ -292,6 +264,8 @@ def test_devices_that_are_not_there_are_refused(launch, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DeviceError, match="--gpus 2: torch sees no CUDA device here; use --workers"):
         reproduce_tiny(launch, Console(file=io.StringIO()), device="auto", workers=None, gpus=2)
+    with pytest.raises(DeviceError, match="--runs-per-gpu: found 2, allowed: 1, since torch sees no CUDA device here"):
+        reproduce_tiny(launch, Console(file=io.StringIO()), device="auto", workers=None, runs_per_gpu="2")
 
 
 def test_without_ray_the_extra_is_named(launch, monkeypatch):

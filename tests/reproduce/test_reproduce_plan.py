@@ -390,6 +390,9 @@ def test_a_dry_run_tells_all_and_does_nothing(tmp_path):
     vanilla = next(line for line in told.splitlines() if VANILLA in line)
     assert " 0.833 " in vanilla.replace("│", " ") and "measured" in vanilla  # 2 x 30 x 781 x 64 rows at 1,000/s
     assert told.count("by work") == 6 and "On 2 workers: " in told
+    shared = dry_run(tmp_path, "cifar10", seeds="2", measured=[measured], gpus=2, scale=0.1, runs_per_gpu="3")
+    (line,) = set(shared.splitlines()) - set(told.splitlines())  # hours are as without it, and that is said
+    assert "3 runs on a GPU are assumed to take 3 times as long as one" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == [measured.name]
 
 
@@ -423,8 +426,12 @@ def test_a_dry_run_of_everything_takes_no_time_and_no_torch(tmp_path):
         ({"gpus": 0}, "--gpus: found 0, allowed: 1 to"),
         ({"workers": 0}, "--workers: found 0"),
         ({"retries": -1}, "--retries: found -1, allowed: 0 to"),
-        ({"gpus": 1, "workers": 2}, "--gpus: runs are one a GPU"),
-        ({"gpus": 1, "device": "cpu"}, "--gpus: runs are one a GPU"),
+        ({"gpus": 1, "workers": 2}, "--gpus: counts GPUs"),
+        ({"gpus": 1, "device": "cpu"}, "--gpus: counts GPUs"),
+        ({"runs_per_gpu": "0"}, "--runs-per-gpu: found 0, allowed: a whole number from 1 to 48"),
+        ({"runs_per_gpu": "1.5"}, r"--runs-per-gpu: found 1\.5, allowed: a whole number from 1 to 48"),
+        ({"runs_per_gpu": "2", "device": "cpu"}, "--runs-per-gpu: found 2, allowed: 1 with --workers or --device cpu"),
+        ({"runs_per_gpu": "2", "workers": 2}, "--runs-per-gpu: found 2, allowed: 1 with --workers or --device cpu"),
         ({"seeds": "x"}, "--seeds: found 'x'"),
     ],
 )

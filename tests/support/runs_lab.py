@@ -24,6 +24,22 @@ step: {precision: fp32}
 """
 
 
+# What a pretended child runs; `number` is that of the attempt.
+PRETENDER = """
+import json, os, signal, sys, time
+from pathlib import Path
+config, folder = Path(sys.argv[1]), Path(sys.argv[2])
+tries = folder / "tries"
+tries.open("a").write("x")
+number = len(tries.read_text())
+(folder / "environment.json").write_text(json.dumps(dict(os.environ)))
+%s
+(folder / "config.yaml").write_text(config.read_text())
+(folder / "metrics.jsonl").write_text("{}\\n")
+(folder / "summary.json").write_text(json.dumps({"epochs": 1}))
+"""
+
+
 def planned(launch: Launch, seeds: int, text: str = TINY) -> tuple[PlannedRun, ...]:
     """A plan of tiny runs, written as `reproduce` does."""
     path = launch.out.parent / "tiny.yaml"
