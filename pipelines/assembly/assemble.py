@@ -23,6 +23,8 @@ from mixmo_fast.mixing.plan import StepPlan
 ONE_KERNEL: dict[str, str | int | bool | Callable[..., Any]] = {
     "realize_reads_threshold": 100,
     "realize_opcount_threshold": 1000,
+    # Without it a compiler for GPUs makes one operation, rounded once, of a product and a sum.
+    "emulate_precision_casts": True,
 }
 
 

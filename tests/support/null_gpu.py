@@ -51,8 +51,13 @@ def _folder() -> Path:
     return folder
 
 
-def run(program: str, *arguments: object) -> Any:
+def run(program: str, *arguments: object, **more: str) -> Any:
     """Runs a program of this folder on the null GPU, and returns the JSON that it printed last.
+
+    Args:
+        program: Its name.
+        arguments: JSON.
+        more: Of its environment.
 
     Raises:
         AssertionError: When it fails, with the end of what it said.
@@ -66,6 +71,7 @@ def run(program: str, *arguments: object) -> Any:
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(PROGRAMS), str(TESTS / "support")]),
+        **more,
     }
     command = [sys.executable, str(PROGRAMS / f"{program}.py"), json.dumps(arguments)]
     done = subprocess.run(
