@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 import torch
+import torch._inductor.metrics as inductor
 from inside import CONVOLUTIONS, answer, arguments, counted, counts, illegal, library
 
 from benchmarks.training_parts import RandomData
@@ -66,7 +67,8 @@ def train(
         changes: Of the configuration's `step` section.
 
     Returns:
-        Counts of each step, layouts of all convolutions' tensors, and what was said.
+        Counts of each step, layouts of all convolutions' tensors, and what was said. `compiled_bytes` are those that
+        the compiled parts read and write, which Inductor counts where it logs `inductor_metrics`.
     """
     library.null_gpu_refuse_capture(refuse_capture)
     config = make_config(TrainingBenchmark(network, members, rows, "cuda"))
@@ -89,6 +91,7 @@ def train(
     CONVOLUTIONS.clear()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
+    inductor.reset()
     refused_before = len(illegal())
     batches, taken, error = data.stream(pipeline), [], None
     for number in range(STEPS):
@@ -119,6 +122,7 @@ def train(
         "layouts": sorted({layout for call in CONVOLUTIONS for layout in call["layouts"]}),
         "convolutions": {name: passes.count(name) for name in set(passes)},
         "graphs": torch._dynamo.utils.counters["stats"]["unique_graphs"],
+        "compiled_bytes": inductor.num_bytes_accessed,
         "evaluated": evaluated,
         "illegal": illegal()[refused_before:],
         "lines": lines,
