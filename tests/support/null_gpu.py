@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
+from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -36,19 +37,19 @@ def missing() -> str | None:
 
 @cache
 def _folder() -> Path:
-    """Where the library and what is compiled for it lie: one place for all processes that test at the same time."""
+    """Where the library lies: one place for all processes that test at the same time."""
     folder = Path(tempfile.gettempdir()) / f"mixmo-fast-nullgpu-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    library = folder / "libcuda.so.1"
     source = PROGRAMS / "nullgpu.c"
+    library = folder / sha256(source.read_bytes()).hexdigest()[:12] / "libcuda.so.1"  # checkouts may differ
+    library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not library.is_file() or library.stat().st_mtime_ns < source.stat().st_mtime_ns:
-            fresh = folder / "fresh.so"
+        if not library.is_file():
+            fresh = library.with_name("fresh.so")
             command = ["gcc", "-shared", "-fPIC", "-O1", "-o", str(fresh), str(source), "-ldl", "-lpthread"]
             subprocess.run(command, check=True)
             fresh.replace(library)
-    return folder
+    return library.parent
 
 
 def run(program: str, *arguments: object, **more: str) -> Any:
@@ -67,7 +68,7 @@ def run(program: str, *arguments: object, **more: str) -> Any:
         "LD_LIBRARY_PATH": str(folder),
         "LD_PRELOAD": str(folder / "libcuda.so.1"),
         "TRITON_LIBCUDA_PATH": str(folder),
-        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TORCHINDUCTOR_CACHE_DIR": str(folder.parent / "inductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), str(PROGRAMS), str(TESTS / "support")]),
