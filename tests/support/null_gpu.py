@@ -41,7 +41,8 @@ def _folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"mixmo-fast-nullgpu-{os.getuid()}"
     source = PROGRAMS / "nullgpu.c"
     library = folder / sha256(source.read_bytes()).hexdigest()[:12] / "libcuda.so.1"  # checkouts may differ
-    library.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    library.parent.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not library.is_file():
