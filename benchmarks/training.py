@@ -121,6 +121,7 @@ def _without_numbers(options: TrainingBenchmark, setting: Setting) -> Numbers:
         "same_as": setting.same_as,
         **dict.fromkeys(("data", "end_to_end", "ceiling", "stem", "idle", "peak_memory_bytes")),
         "matrix_peak": {},
+        "matrix_peak_timed": {},
         "definitions": {**DEFINITIONS, **{one.name: WORDS[one.name] for one in setting.chosen}},
         "config": to_yaml(setting.config),
         **environment(setting.device),
@@ -130,9 +131,10 @@ def _without_numbers(options: TrainingBenchmark, setting: Setting) -> Numbers:
 def _raise_peaks(result: Numbers, setting: Setting, seconds: float) -> None:
     """Measures the peak of each number format once more, and keeps the best."""
     set_switches(setting.how, setting.device)
-    peaks = result["matrix_peak"]
+    peaks, timed = result["matrix_peak"], result["matrix_peak_timed"]
     for name, precision in {one.precision.name: one.precision for one in setting.chosen}.items():
-        peaks[name] = max(peaks.get(name, 0.0), matrix_peak(precision, setting.device, seconds))
+        found = matrix_peak(precision, setting.device, seconds)
+        peaks[name], timed[name] = max((peaks.get(name, 0.0), timed.get(name)), found, key=lambda one: one[0])
     release(setting.device)
 
 

@@ -1,5 +1,6 @@
 """`python -m benchmarks.training`: opponents that do the same work, and numbers that are what they are said to be."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -8,7 +9,6 @@ import torch
 
 from benchmarks import ceiling, training
 from benchmarks.opponents import DEFAULT, REFERENCE, SQUARES, WORDS, opponents
-from benchmarks.stopwatch import step_seconds
 from benchmarks.training import measure
 from benchmarks.training_chart import plot_training
 from benchmarks.training_parts import RandomData, gaps
@@ -54,8 +54,12 @@ def test_the_result_has_every_part(result):
         assert "error" not in result[part], result[part]
     assert result["idle"] == {"share": None, "reason": "not a GPU"}
     assert result["data"].keys() >= {"step_ms_new", "step_ms_frozen", "ratio"}
-    assert result["stem"].keys() == {"separate", "grouped"}
-    assert result["stem"]["grouped"]["eager_ms"] > 0 and result["stem"]["grouped"]["compiled_ms"] is None
+    assert list(result["stem"]) == ["separate", "grouped", "dense"]
+    for stem in result["stem"].values():
+        assert stem["eager_ms"] > 0 and stem["eager_timed"] == "calls"
+        assert stem["compiled_ms"] is None and stem["compiled_timed"] is None
+    assert set(result["matrix_peak_timed"].values()) == {"calls"}
+    assert result["matrix_peak_timed"].keys() == result["matrix_peak"].keys()
     assert result["peak_memory_bytes"] > 1e8
     assert result["definitions"].keys() >= {*DEFINITIONS, DEFAULT, REFERENCE}
     assert result["versions"]["torch"] == torch.__version__
@@ -185,6 +189,19 @@ def test_the_table_and_the_chart_show_every_contestant(result, tmp_path):
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_report_says_what_was_timed_with_its_launches(result):
+    stem, ceiling = (
+        next(line for line in lines(result) if start in line) for start in ("encoders", "convolutions alone")
+    )
+    assert [stem.count(f"{name} ") for name in ("separate", "grouped", "dense")] == [1, 1, 1]
+    assert "launches" not in stem + ceiling and "compiled" not in stem
+    launched = copy.deepcopy(result)
+    launched["stem"]["dense"] |= {"compiled_ms": 0.5, "compiled_timed": "launches"}
+    launched["ceiling"]["layers"][0]["timed"] = "launches"
+    told = " ".join(lines(launched))
+    assert "0.50 ms compiled with launches" in told and "(1 of the kinds with launches)" in told
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -212,14 +229,6 @@ def test_bad_arguments_give_one_line_and_exit_code_2(arguments, message, tmp_pat
     printed = capsys.readouterr().err
     assert message in printed and printed.count("\n") == 1
     assert not target.exists()
-
-
-def test_a_turn_lasts_as_long_as_was_asked_and_two_steps_at_least():
-    taken = []
-    step_seconds(lambda: taken.append(1), CPU, seconds=0, estimate=100)
-    assert len(taken) == 2
-    mean = step_seconds(lambda: taken.append(1), CPU, seconds=0.05, estimate=1e-3)
-    assert mean * (len(taken) - 2) >= 0.05
 
 
 def test_gaps_are_what_no_interval_covers():

@@ -1,0 +1,22 @@
+"""Benchmarks of single pieces on a GPU that does nothing: what is captured there could be on a real one."""
+
+import pytest
+from null_gpu import missing, run
+
+pytestmark = [pytest.mark.nullgpu, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
+
+
+@pytest.mark.parametrize("compiles", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "compiled"])
+def test_pieces_are_timed_by_replays_and_by_launches_where_a_capture_is_refused(compiles):
+    replayed, refused = run(
+        "pieces",
+        *({"network": "wrn-10-1", "compiles": compiles, "refuse_capture": refuses} for refuses in (False, True)),
+    )
+    for found, timed in ((replayed, "replays"), (refused, "launches")):
+        ways = ("eager", "compiled") if compiles else ("eager",)
+        assert list(found["stem"]) == ["separate", "grouped", "dense"]
+        assert {stem[f"{way}_timed"] for stem in found["stem"].values() for way in ways} == {timed}
+        assert {layer["timed"] for layer in found["ceiling"]["layers"]} == {timed}
+        assert found["peak"][1] == timed
+    assert replayed["illegal"] == []
+    assert replayed["replays"] > 5 * 9 and refused["replays"] == 0
