@@ -12,6 +12,8 @@ DEFINITIONS = {
     "update, on one batch that lies on the device; median of the turns",
     "step_ms": "milliseconds of such a step; median of the turns",
     "first_steps_seconds": "the first steps (6 on CUDA, 3 on a CPU): compiling, choosing algorithms, capturing a graph",
+    "first_step_after_seconds": "from the start of the process to the end of the default's first step: imports, the "
+    "network, and compiling, which --cache may have spared it; null where the system does not tell",
     "compile_and_capture_seconds": "what the first steps took beyond as many later ones; torch keeps compiled kernels "
     "for the run, so that a contestant whose code another has compiled before compiles less",
     "mfu": "2 FLOP x 3 passes x multiply-accumulates of a row's forward pass x rows a second, over matrix_peak of the "

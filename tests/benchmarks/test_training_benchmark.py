@@ -163,7 +163,36 @@ def test_contestants_that_would_do_the_same_are_left_out():
     options = [one.options for one in found if one.options is not None]
     assert len(options) == len(set(options))
     assert {*names, *same_as} <= WORDS.keys()
-    assert all(not one.channels_last for one in found if one.options is None)
+    assert [one.name for one in found if one.options is None and one.channels_last] == ["compile_channels_last"]
+
+
+def test_the_compiled_twin_keeps_channels_innermost_and_its_twin_does_not(monkeypatch):
+    """What the compiler is given, and what the network is called with."""
+    config, asked, images = make_config(TINY), [], []
+
+    def compile_(network, options=None):
+        asked.append(options)
+
+        def forward(inputs, masks):
+            images.append(inputs)
+            return network(inputs, masks)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    found, _ = opponents(config, 100, CPU, StepOptions(Precision("fp32", "cpu")), compiles=True)
+    batch = RandomData(config, CPU).frozen(torch.float32)
+    weights = []
+    for one in (one for one in found if one.name.startswith("compile_")):
+        network = build.make_network(config, 100)
+        training_step_of(one, network)(one.arranged(batch), 0.1)
+        weights.append(network.trunk.state_dict())
+        layout = torch.channels_last if one.channels_last else torch.contiguous_format
+        assert images[-1].is_contiguous(memory_format=layout)
+        wide = [weight for weight in weights[-1].values() if weight.ndim == 4 and min(weight.shape[1:3]) > 1]
+        assert wide and all(weight.is_contiguous(memory_format=layout) for weight in wide)
+    assert asked == [None, {"force_layout_optimization": True}]
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_contestant_that_fails_leaves_its_reason_and_the_others_go_on(monkeypatch):
@@ -246,13 +275,21 @@ def test_parts_name_what_they_need():
 def test_the_command_compiles_measures_and_writes(tmp_path, capsys):
     target, chart = tmp_path / "out" / "result.json", tmp_path / "out" / "result.png"
     sizes = ["--network", "wrn-10-1", "--rows", "8", "--device", "cpu", "--no-end-to-end"]
-    sizes += ["--repetitions", "1", "--seconds", "0", "--contestants", f"{DEFAULT},compile_defaults"]
+    sizes += [
+        "--repetitions",
+        "1",
+        "--seconds",
+        "0",
+        "--contestants",
+        f"{DEFAULT},compile_defaults,compile_channels_last",
+    ]
     training.main([*sizes, "--json", str(target), "--plot", str(chart)])
     found = json.loads(target.read_text())
     assert not [one for one in found["contestants"].values() if "error" in one]
     assert found["contestants"][DEFAULT]["options"]["compile"]
     assert "compile_defaults" in found["contestants"]
     assert found["contestants"]["compile_defaults"]["compile_and_capture_seconds"] > 0
+    assert found["contestants"]["compile_channels_last"]["rows_per_second"] > 0
     assert found["stem"]["separate"]["compiled_ms"] > 0
     assert found["end_to_end"] is None
     assert chart.exists()
