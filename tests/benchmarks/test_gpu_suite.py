@@ -8,6 +8,7 @@ from fnmatch import fnmatch
 
 import pytest
 import torch
+from test_docs import parse
 
 from benchmarks import gpu_suite
 from benchmarks.gpu_suite import code, finished, main, read_states, run_suite
@@ -181,6 +182,14 @@ def test_the_suite_measures_what_it_promises_what_matters_most_first(tmp_path):
     fast, plain = (part for part in parts(tmp_path, tmp_path, "cuda", tmp_path) if "fashion" in part.name)
     assert {"step.precision=fp32", "step.cuda_graph=false"} <= set(plain.commands[1]) - set(fast.commands[1])
     assert fast.result != plain.result
+
+
+def test_every_command_is_one_that_its_program_understands(tmp_path):
+    for part in parts(tmp_path, tmp_path / "cache", "cuda", tmp_path):
+        for interpreter, *words in part.commands:
+            assert interpreter == sys.executable
+            if words[:2] != ["-m", "pytest"]:
+                parse(["python", *words])
 
 
 def test_every_goal_is_one_that_a_part_can_reach(tmp_path):

@@ -2,12 +2,18 @@
 
 import copy
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import ceiling, training
+from benchmarks.machine import seconds_since_start
 from benchmarks.opponents import DEFAULT, REFERENCE, SQUARES, WORDS, opponents
 from benchmarks.training import measure
 from benchmarks.training_chart import plot_training
@@ -61,6 +67,7 @@ def test_the_result_has_every_part(result):
     assert set(result["matrix_peak_timed"].values()) == {"calls"}
     assert result["matrix_peak_timed"].keys() == result["matrix_peak"].keys()
     assert result["peak_memory_bytes"] > 1e8
+    assert 0 < result["first_step_after_seconds"] < seconds_since_start()
     assert result["definitions"].keys() >= {*DEFINITIONS, DEFAULT, REFERENCE}
     assert result["versions"]["torch"] == torch.__version__
     assert result["threads"] == torch.get_num_threads()
@@ -200,7 +207,7 @@ def test_a_contestant_that_fails_leaves_its_reason_and_the_others_go_on(monkeypa
         raise RuntimeError("out\nof memory")
 
     monkeypatch.setattr("benchmarks.opponents.reference_step", refuse)
-    small = replace(TINY, ceiling=False, contestants=f"{DEFAULT},{REFERENCE}", members=1)
+    small = replace(TINY, ceiling=False, stem=False, contestants=f"{DEFAULT},{REFERENCE}")
     found = measure(small)
     assert found["contestants"][REFERENCE] == {"error": "RuntimeError: out of memory"}
     assert found["contestants"][DEFAULT]["rows_per_second"] > 0
@@ -260,6 +267,32 @@ def test_bad_arguments_give_one_line_and_exit_code_2(arguments, message, tmp_pat
     assert not target.exists()
 
 
+def test_the_time_since_the_start_is_that_of_the_process():
+    code = (
+        "import time; from benchmarks.machine import seconds_since_start; time.sleep(0.5); print(seconds_since_start())"
+    )
+    started = time.monotonic()
+    found = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert 0.4 < found < time.monotonic() - started + 0.1
+
+
+def test_compilers_keep_their_work_where_they_are_told(tmp_path, monkeypatch):
+    """In a folder of the run alone, which is gone afterwards; or in the one that is named."""
+    seen = []
+
+    def look(*_):
+        seen.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+        assert Path(os.environ["TRITON_CACHE_DIR"]).parent == seen[-1].parent
+        raise MixmoError("seen")
+
+    monkeypatch.setattr(training, "measure", look)
+    for more in ([], ["--cache", str(tmp_path / "kept")]):
+        with pytest.raises(SystemExit):
+            training.main(["--device", "cpu", "--json", str(tmp_path / "x.json"), *more])
+    assert seen[0].parent.name.startswith("mixmo-fast-") and not seen[0].parent.exists()
+    assert seen[1] == tmp_path / "kept" / "inductor"
+
+
 def test_gaps_are_what_no_interval_covers():
     assert gaps([(0, 1), (0.5, 2), (3, 4), (3.2, 3.5)]) == pytest.approx(0.25)
     assert gaps([(2, 5)]) == 0
@@ -275,14 +308,8 @@ def test_parts_name_what_they_need():
 def test_the_command_compiles_measures_and_writes(tmp_path, capsys):
     target, chart = tmp_path / "out" / "result.json", tmp_path / "out" / "result.png"
     sizes = ["--network", "wrn-10-1", "--rows", "8", "--device", "cpu", "--no-end-to-end"]
-    sizes += [
-        "--repetitions",
-        "1",
-        "--seconds",
-        "0",
-        "--contestants",
-        f"{DEFAULT},compile_defaults,compile_channels_last",
-    ]
+    sizes += ["--contestants", f"{DEFAULT},compile_defaults,compile_channels_last", "--cache", str(tmp_path / "cache")]
+    sizes += ["--repetitions", "1", "--seconds", "0"]
     training.main([*sizes, "--json", str(target), "--plot", str(chart)])
     found = json.loads(target.read_text())
     assert not [one for one in found["contestants"].values() if "error" in one]
@@ -292,6 +319,7 @@ def test_the_command_compiles_measures_and_writes(tmp_path, capsys):
     assert found["contestants"]["compile_channels_last"]["rows_per_second"] > 0
     assert found["stem"]["separate"]["compiled_ms"] > 0
     assert found["end_to_end"] is None
+    assert any((tmp_path / "cache" / "inductor").iterdir())
     assert chart.exists()
     assert "rows/s" in capsys.readouterr().out
 
