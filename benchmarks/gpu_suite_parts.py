@@ -79,10 +79,10 @@ def parts(out: Path, cache: Path, device: str, fashion_mnist: Path | None) -> li
         training("wrn-28-10", 2, 64, 200, *_FEW, *kept),
         *(trainings if fashion_mnist is not None else []),
         *(training(f"res18-{width}", 2, 100, 90, *_FEW, *_RACE_ALONE, *kept) for width in (1, 2, 3)),
-        pipelines("pipelines", 60, "--rows", "64,256"),
+        pipelines("pipelines", 75, "--rows", "64,256"),
         # With a whole network in each process, and so without the pipelines that nobody would train with.
         pipelines("pipelines_in_training", 100, "--rows", "64", "--steps", "50", "--pipelines", "resident"),
-        pipelines("pipelines_b4096", 45, "--rows", "4096"),
+        pipelines("pipelines_b4096", 60, "--rows", "4096"),
         training(
             "wrn-28-10", 2, 64, 150, "--contestants", "default", "--repetitions", "1", *_RACE_ALONE, name="cold_start"
         ),

@@ -20,3 +20,11 @@ def test_pieces_are_timed_by_replays_and_by_launches_where_a_capture_is_refused(
         assert found["peak"][1] == timed
     assert replayed["illegal"] == []
     assert replayed["replays"] > 5 * 9 and refused["replays"] == 0
+
+
+@pytest.mark.slow
+def test_torch_compile_has_its_channels_innermost_where_they_are_asked_for():
+    """In all tensors of all convolutions, so that beating that contestant is no accident of layouts."""
+    twin, plain = run("rivals", *((f"compile_{name}", "wrn-10-1", 2, 8) for name in ("channels_last", "defaults")))
+    assert twin["channels_last"] == twin["tensors"] > 0
+    assert plain["channels_last"] < plain["tensors"]
