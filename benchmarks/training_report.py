@@ -111,4 +111,4 @@ def _stem(part: Mapping[str, Any]) -> str:
 
 def _stem_time(of: Mapping[str, Any], way: str) -> str:
     launches = " with launches" if of.get(f"{way}_timed") == "launches" else ""
-    return f"{of[f'{way}_ms']:.2f} ms {way}{launches}"
+    return f"{of[f'{way}_ms']:.3f} ms {way}{launches}"

@@ -235,7 +235,7 @@ def test_the_report_says_what_was_timed_with_its_launches(result):
     launched["stem"]["dense"] |= {"compiled_ms": 0.5, "compiled_timed": "launches"}
     launched["ceiling"]["layers"][0]["timed"] = "launches"
     told = " ".join(lines(launched))
-    assert "0.50 ms compiled with launches" in told and "(1 of the kinds with launches)" in told
+    assert "0.500 ms compiled with launches" in told and "(1 of the kinds with launches)" in told
 
 
 @pytest.mark.parametrize(

@@ -28,3 +28,16 @@ def test_torch_compile_has_its_channels_innermost_where_they_are_asked_for():
     twin, plain = run("rivals", *((f"compile_{name}", "wrn-10-1", 2, 8) for name in ("channels_last", "defaults")))
     assert twin["channels_last"] == twin["tensors"] > 0
     assert plain["channels_last"] < plain["tensors"]
+
+
+@pytest.mark.slow
+def test_a_whole_measurement_of_a_step_asks_nothing_of_a_gpu_that_it_would_refuse():
+    found = run("measurement", "default,compile_channels_last")
+    result = found["result"]
+    assert found["illegal"] == []
+    assert [name for name in ("data", "ceiling", "stem", "idle") if "error" in result[name]] == []
+    assert [name for name, one in result["contestants"].items() if "error" in one] == []
+    assert result["contestants"]["default"]["options"]["cuda_graph"]
+    assert result["matrix_peak_timed"] == {"bf16": "replays"}
+    assert result["first_step_after_seconds"] > result["contestants"]["default"]["first_steps_seconds"] / 2
+    assert not [line for line in found["lines"] if "launches" in line]
