@@ -69,7 +69,7 @@ def run_suite(
         MixmoError: When the results cannot be read or written.
     """
     states, began = read_states(out), False
-    environment = os.environ | compile_caches(cache)
+    variables = os.environ | compile_caches(cache)
     deadline = time.monotonic() + seconds
     for part in suite:
         if part.name in done:
@@ -82,37 +82,37 @@ def run_suite(
             began = True
             say(f"{part.name}: at most {min(part.seconds, left):.0f} s")
             out.mkdir(parents=True, exist_ok=True)
-            states[part.name] = _state(part, out, min(part.seconds, left), environment) | stamp
+            states[part.name] = _state(part, out, min(part.seconds, left), variables) | stamp
         write_text(out / _STATES, json.dumps(states, indent=1) + "\n")
     return states
 
 
-def _state(part: Part, out: Path, seconds: float, environment: Mapping[str, str]) -> dict[str, Any]:
+def _state(part: Part, out: Path, seconds: float, variables: Mapping[str, str]) -> dict[str, Any]:
     """Runs a part. Its result of an earlier call is removed."""
     started = time.monotonic()
     if part.result is not None:
         part.result.unlink(missing_ok=True)
-    word = _run(part, out / f"{part.name}.log", seconds, environment)
+    word = _run(part, out / f"{part.name}.log", seconds, variables)
     state = {"state": word, "seconds": time.monotonic() - started, "commands": _lines(part)}
     if part.result is not None and part.result.is_file():
         state["result"] = json.loads(part.result.read_text())
     return state
 
 
-def _run(part: Part, log: Path, seconds: float, environment: Mapping[str, str]) -> str:
+def _run(part: Part, log: Path, seconds: float, variables: Mapping[str, str]) -> str:
     deadline = time.monotonic() + seconds
     with log.open("w", encoding="utf-8") as output:
         for command in part.commands:
             output.write(f"$ {shlex.join(command)}\n")
             output.flush()
-            with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment) as process:
+            with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=variables) as process:
                 try:
-                    code = process.wait(max(0.1, deadline - time.monotonic()))
+                    failure = process.wait(max(0.1, deadline - time.monotonic()))
                 except subprocess.TimeoutExpired:
                     _interrupt(process)
                     return "out of time"
-            if code:
-                return f"failed (exit code {code})"
+            if failure:
+                return f"failed (exit code {failure})"
     return "finished"
 
 
@@ -200,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     print()
     print(*summary(states, options.out, stamp), sep="\n")
-    if any(states[part.name]["state"] != "finished" for part in suite):
+    if len(finished(suite, states, counts)) < len(suite):
         sys.exit(1)
 
 

@@ -143,6 +143,9 @@ def test_the_suite_decides_by_itself_what_to_run_again(tmp_path, monkeypatch, ca
     monkeypatch.setattr(gpu_suite, "code", lambda: "other")
     assert ran("--resume") == []
     assert ran() == ["a", "b"]
+    monkeypatch.setattr(gpu_suite, "parts", lambda *_: [Part("a", 30, [python("'changed'")])])
+    with pytest.raises(SystemExit, match="1"):  # what finished was another command, and now there is no time
+        ran("--minutes", "0")
     (tmp_path / "suite.json").write_text("{")
     with pytest.raises(SystemExit, match="2"):
         ran()
