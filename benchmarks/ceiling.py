@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.stopwatch import median_seconds
+from benchmarks.stopwatch import Timed, Timing, median_seconds
 from mixmo_fast.networks.flop import FLOP_PER_MAC
 from mixmo_fast.networks.multi import IMAGE_CHANNELS, MixMo
 from mixmo_fast.training.precision import Precision
@@ -97,7 +97,7 @@ def convolution_ceiling(
 
     Returns:
         `rows_per_second`, `seconds` of a step, `precision`, `convolutions` (how many), and `layers`: shapes, count,
-        milliseconds and TFLOP/s of each distinct one.
+        milliseconds, TFLOP/s and how it was timed of each distinct one.
     """
     precision.switch_tf32()
     listed, total = [], 0.0
@@ -106,15 +106,16 @@ def convolution_ceiling(
             layout: _seconds_of_convolution(layer, precision.dtype, memory_format, device, seconds)
             for layout, memory_format in (("nchw", torch.contiguous_format), ("channels_last", torch.channels_last))
         }
-        best = min(times.values())
+        best, timed = min(times.values())
         total += count * best
         listed.append(
             {
                 **vars(layer),
                 "count": count,
                 "ms": 1e3 * best,
-                **{f"ms_{layout}": 1e3 * time for layout, time in times.items()},
+                **{f"ms_{layout}": 1e3 * time.seconds for layout, time in times.items()},
                 "tflops": FLOP_PER_MAC * layer.macs / best / 1e12,
+                "timed": timed,
             }
         )
     return {
@@ -128,7 +129,7 @@ def convolution_ceiling(
 
 def _seconds_of_convolution(
     layer: Convolution, dtype: torch.dtype, memory_format: torch.memory_format, device: torch.device, seconds: float
-) -> float:
+) -> Timing:
     """Forward and backward."""
 
     def tensor(shape: tuple[int, ...]) -> torch.Tensor:
@@ -148,8 +149,10 @@ def _seconds_of_convolution(
     return median_seconds(there_and_back, device, seconds)
 
 
-def matrix_peak(precision: Precision, device: torch.device, seconds: float) -> float:
-    """FLOP a second of the fastest large square matrix product in a number format: the best of the medians.
+def matrix_peak(precision: Precision, device: torch.device, seconds: float) -> tuple[float, Timed]:
+    """FLOP a second of the fastest large square matrix product in a number format, and how that was timed.
+
+    It is the best of the medians.
 
     Each is also timed as a 1x1 convolution, because another library computes that: on some processors the one for
     convolutions knows wider instructions than the one for matrices.
@@ -159,8 +162,8 @@ def matrix_peak(precision: Precision, device: torch.device, seconds: float) -> f
     rates = []
     for side in _MATRIX_SIDES[device.type]:
         for product in products:
-            taken = median_seconds(product(side, precision.dtype, device), device, seconds / len(products))
-            rates.append(FLOP_PER_MAC * side**3 / taken)
+            taken, timed = median_seconds(product(side, precision.dtype, device), device, seconds / len(products))
+            rates.append((FLOP_PER_MAC * side**3 / taken, timed))
     return max(rates)
 
 

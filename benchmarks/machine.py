@@ -1,6 +1,8 @@
-"""What the machine can do and what a process takes of it: the copy bandwidth, and memory."""
+"""What the machine can do and what a process takes of it: the copy bandwidth, memory, and time since its start."""
 
+import os
 import statistics
+import time
 from pathlib import Path
 
 import torch
@@ -16,6 +18,15 @@ def copy_bandwidth(device: torch.device, repetitions: int = 9) -> float:
     target = torch.empty_like(source)
     seconds = [seconds_of(lambda: target.copy_(source), device) for _ in range(repetitions + 1)]
     return 2 * _COPIED_BYTES / statistics.median(seconds[1:])
+
+
+def seconds_since_start() -> float | None:
+    """How long this process has been running, what it imported included; Linux only."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    except OSError:
+        return None
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of_group(group: int) -> int | None:

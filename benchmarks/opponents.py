@@ -8,6 +8,7 @@ Shapes: N rows, M members, K classes, P = 2: the image and its MSDA partner.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +41,7 @@ WORDS = {
     "eager_fp32_channels_last": "the same in float32",
     "compile_defaults": "torch.compile(network) with its defaults, autocast to the default's number format, NCHW, SGD "
     "as torch sets it up",
+    "compile_channels_last": "the same, network and images channels_last and the compiler made to keep that layout",
     "default_without_compile": "the default step, not compiled",
     "default_without_graph": "the default step, not replayed as a CUDA graph",
     "default_fp32": "the default step in float32",
@@ -100,11 +102,11 @@ def opponents(
 
         return Opponent(name, options.precision, options.precision.image_dtype, options.channels_last, make, options)
 
-    def plain(name: str, precision: Precision, make_step: Callable[..., Step]) -> Opponent:
+    def plain(name: str, precision: Precision, make_step: Callable[..., Step], channels_last: bool = False) -> Opponent:
         def make() -> Step:
             return make_step(build.make_network(config, classes).to(device).train(), config, precision)
 
-        return Opponent(name, precision, torch.float32, False, make)
+        return Opponent(name, precision, torch.float32, channels_last, make)
 
     fp32 = Precision("fp32", device.type)
     eager = StepOptions(fp32, compile=False, cuda_graph=False, fused_optimizer=True, channels_last=True)
@@ -117,6 +119,9 @@ def opponents(
     found.append(ours("eager_fp32_channels_last", eager))
     if default.compile or compiles:
         found.append(plain("compile_defaults", default.precision, compiled_step))
+        found.append(
+            plain("compile_channels_last", default.precision, partial(compiled_step, channels_last=True), True)
+        )
     found += [
         ours("default_without_compile", replace(default, compile=False)),
         ours("default_without_graph", replace(default, cuda_graph=False)),
@@ -151,28 +156,32 @@ def reference_step(network: nn.Module, config: Config, precision: Precision) -> 
 
     def step(batch: Batch, rate: float) -> None:
         with precision.autocast():
-            loss = dense_loss(_predict(network, network, batch), batch)
+            loss = dense_loss(_predict(network, network, batch, torch.contiguous_format), batch)
         loss = loss + SQUARES * sum(parameter.square().sum() for parameter in network.parameters())
         _update(optimizer, loss, rate)
 
     return step
 
 
-def compiled_step(network: nn.Module, config: Config, precision: Precision) -> Step:
+def compiled_step(network: nn.Module, config: Config, precision: Precision, channels_last: bool = False) -> Step:
     """What most people would write: `torch.compile(network)`, autocast, SGD as torch sets it up.
 
     Args:
         network: A `MixMo` on its device, NCHW.
         config: Of the optimiser.
         precision: Of the forward pass.
+        channels_last: As who knows convolutions would write it, with the compiler's switch that keeps this layout.
     """
+    layout, options = torch.contiguous_format, None
+    if channels_last:
+        layout, options = torch.channels_last, {"force_layout_optimization": True}
     optimizer = _sgd(network, config, weight_decay=config.optimizer.weight_decay)
-    compiled = torch.compile(network)
+    compiled = torch.compile(network.to(memory_format=layout), options=options)
     scaler = torch.amp.GradScaler(precision.device_type, enabled=precision.name == "fp16")
 
     def step(batch: Batch, rate: float) -> None:
         with precision.autocast():
-            loss = dense_loss(_predict(compiled, network, batch), batch)
+            loss = dense_loss(_predict(compiled, network, batch, layout), batch)
         _update(optimizer, loss, rate, scaler)
 
     return step
@@ -197,9 +206,9 @@ def _sgd(network: nn.Module, config: Config, **how: object) -> torch.optim.SGD:
     )
 
 
-def _predict(forward: Callable[..., Tensor], network: nn.Module, batch: Batch) -> Tensor:
-    """Logits, N x M x K, of a batch's images made NCHW."""
-    return forward(batch.images.contiguous(), network.masks(batch))
+def _predict(forward: Callable[..., Tensor], network: nn.Module, batch: Batch, layout: torch.memory_format) -> Tensor:
+    """Logits, N x M x K, of a batch's images in that layout."""
+    return forward(batch.images.contiguous(memory_format=layout), network.masks(batch))
 
 
 def _update(

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.machine import seconds_since_start
 from benchmarks.opponents import Opponent
 from benchmarks.stopwatch import seconds_of, step_seconds
 from mixmo_fast.batch import Batch
@@ -33,6 +34,7 @@ class Racer:
     Attributes:
         turns: Mean seconds of a step in each turn so far.
         first_steps: Seconds of each of the first steps.
+        first_step_at: Seconds from the start of the process to the end of the first step, or None where nobody knows.
         peak_memory: Bytes of the device's memory that it held at most, or None on a CPU.
     """
 
@@ -40,6 +42,7 @@ class Racer:
         self.opponent, self.device = opponent, device
         self.turns: list[float] = []
         self.first_steps: list[float] = []
+        self.first_step_at: float | None = None
         self.peak_memory: int | None = None
         cuda = device.type == "cuda"
         opponent.switch(device)
@@ -48,6 +51,8 @@ class Racer:
         self._step = opponent.make()
         for number in range(_FIRST_STEPS[device.type]):
             self.first_steps.append(seconds_of(self.step_on_frozen, device))
+            if number == 0:
+                self.first_step_at = seconds_since_start()
             if cuda and number == 0:  # without what was tried while algorithms were chosen
                 torch.cuda.reset_peak_memory_stats(device)
         if cuda:

@@ -76,6 +76,8 @@ def measure(
         _finish(result, device, save)
 
     racers, failed = prepare(setting.chosen, batch, device, say)
+    if DEFAULT in racers:
+        result["first_step_after_seconds"] = racers[DEFAULT].first_step_at
     for number in range(options.repetitions):
         say(f"round {number + 1} of {options.repetitions}")
         _raise_peaks(result, setting, _piece(options))  # in each round: on a busy machine one alone would be too low
@@ -99,7 +101,7 @@ def measure(
     release(device)
     if options.ceiling:
         part("ceiling", lambda: _ceiling(result, setting, _piece(options)))
-    if options.members > 1:
+    if options.stem and options.members > 1:
         part("stem", lambda: stem_cost(setting.config, batch, how, setting.compiles, _piece(options)))
     part("idle", lambda: idle_share(_needed(racers, DEFAULT)))  # last, since profilers have been known to crash
     return result
@@ -119,8 +121,10 @@ def _without_numbers(options: TrainingBenchmark, setting: Setting) -> Numbers:
         "contestants": {},
         "ratios": {},
         "same_as": setting.same_as,
+        "first_step_after_seconds": None,
         **dict.fromkeys(("data", "end_to_end", "ceiling", "stem", "idle", "peak_memory_bytes")),
         "matrix_peak": {},
+        "matrix_peak_timed": {},
         "definitions": {**DEFINITIONS, **{one.name: WORDS[one.name] for one in setting.chosen}},
         "config": to_yaml(setting.config),
         **environment(setting.device),
@@ -130,9 +134,10 @@ def _without_numbers(options: TrainingBenchmark, setting: Setting) -> Numbers:
 def _raise_peaks(result: Numbers, setting: Setting, seconds: float) -> None:
     """Measures the peak of each number format once more, and keeps the best."""
     set_switches(setting.how, setting.device)
-    peaks = result["matrix_peak"]
+    peaks, timed = result["matrix_peak"], result["matrix_peak_timed"]
     for name, precision in {one.precision.name: one.precision for one in setting.chosen}.items():
-        peaks[name] = max(peaks.get(name, 0.0), matrix_peak(precision, setting.device, seconds))
+        found = matrix_peak(precision, setting.device, seconds)
+        peaks[name], timed[name] = max((peaks.get(name, 0.0), timed.get(name)), found, key=lambda one: one[0])
     release(setting.device)
 
 
@@ -208,26 +213,37 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="processes of the reference's pipeline; 0: in this one")
     parser.add_argument("--no-compile", dest="compile", action="store_false", help="compile nothing")
     parser.add_argument("--no-ceiling", dest="ceiling", action="store_false", help="do not time single convolutions")
+    parser.add_argument("--no-stem", dest="stem", action="store_false", help="do not time the encoders by themselves")
     parser.add_argument(
         "--no-end-to-end", dest="end_to_end", action="store_false", help="do not load as the authors do"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder of compiled kernels; without it each run compiles all, so that its times count",
     )
     parser.add_argument("--json", type=Path, required=True, help="where the result goes")
     parser.add_argument("--plot", type=Path, help="picture to draw")
     return parser
 
 
+def compile_caches(folder: Path) -> dict[str, str]:
+    """Environment variables that have torch's compilers keep their work in this folder."""
+    return {"TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"), "TRITON_CACHE_DIR": str(folder / "triton")}
+
+
 def _run(arguments: argparse.Namespace) -> None:
     values = vars(arguments)
-    path, plot = values.pop("json"), values.pop("plot")
+    path, plot, cache = (values.pop(name) for name in ("json", "plot", "cache"))
     if plot is not None:
         from mixmo_fast.report.drawing import check_picture  # matplotlib takes a second to import
 
         check_picture(plot)
     console = Console(width=160)
     with (
-        tempfile.TemporaryDirectory(prefix="mixmo-fast-", ignore_cleanup_errors=True) as cache,
-        # A cache of this run alone: what an earlier one compiled would make compiling look fast.
-        patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": cache}),
+        # Of this run alone: what an earlier one compiled would make compiling look fast.
+        tempfile.TemporaryDirectory(prefix="mixmo-fast-", ignore_cleanup_errors=True) as empty,
+        patch.dict(os.environ, compile_caches(cache or Path(empty))),
     ):
         result = measure(
             TrainingBenchmark(**values),

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.multi import MixMo, Stem
 from mixmo_fast.run.build import make_recipe
 from mixmo_fast.training.options import StepOptions
 from pipelines.assembly.assemble import normalisation_table
@@ -130,7 +130,7 @@ def end_to_end(
 
 
 def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, seconds: float) -> Numbers:
-    """Encoders and mixing, forward and backward: milliseconds as separate convolutions and as a grouped one.
+    """Encoders and mixing, forward and backward, in each way to compute the stem.
 
     Args:
         config: Which network's stem.
@@ -140,7 +140,8 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
         seconds: For each.
 
     Returns:
-        `separate` and `grouped`, each with `eager_ms` and `compiled_ms` (None where it was not compiled).
+        For each `Stem`: `eager_ms` and `compiled_ms`, and `eager_timed` and `compiled_timed`, how they were timed (None
+        where it was not compiled).
     """
     settings = config.network
     kind = KINDS[settings.kind]
@@ -149,28 +150,26 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
     masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
     shapes = {"members": settings.members, "stem_width": kind.stem_width, "stem_stride": stride}
     numbers: Numbers = {}
-    for stem in ("separate", "grouped"):
+    for stem in get_args(Stem):
         network = MixMo(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
         network.stem = stem
         if how.channels_last:
             network = network.to(memory_format=torch.channels_last)
         weights = [encoder.weight for encoder in network.encoders]
-        times = {}
-        for name in ("eager_ms", "compiled_ms"):
-            encode = network._encode_mixed
-            if name == "compiled_ms":
-                if not compiles:
-                    times[name] = None
-                    continue
-                encode = torch.compile(encode, dynamic=False)
+        encode = network._encode_mixed
+        with torch.no_grad(), how.precision.autocast():
+            gradient = torch.ones_like(encode(batch.images, masks))
+        ways = {"eager": encode, "compiled": torch.compile(encode, dynamic=False) if compiles else None}
+        numbers[stem] = {}
+        for name, way in ways.items():
 
-            def there_and_back(encode=encode, weights=weights) -> tuple[Tensor, ...]:
+            def there_and_back(way=way, weights=weights, gradient=gradient) -> tuple[Tensor, ...]:
                 with how.precision.autocast():
-                    out = encode(batch.images, masks)
-                return torch.autograd.grad(out, weights, torch.ones_like(out))
+                    out = way(batch.images, masks)
+                return torch.autograd.grad(out, weights, gradient)
 
-            times[name] = 1e3 * median_seconds(there_and_back, device, seconds)
-        numbers[stem] = times
+            taken, timed = (None, None) if way is None else median_seconds(there_and_back, device, seconds)
+            numbers[stem] |= {f"{name}_ms": taken and 1e3 * taken, f"{name}_timed": timed}
     return numbers
 
 

@@ -12,12 +12,16 @@ DEFINITIONS = {
     "update, on one batch that lies on the device; median of the turns",
     "step_ms": "milliseconds of such a step; median of the turns",
     "first_steps_seconds": "the first steps (6 on CUDA, 3 on a CPU): compiling, choosing algorithms, capturing a graph",
+    "first_step_after_seconds": "from the start of the process to the end of the default's first step: imports, the "
+    "network, and compiling, which --cache may have spared it; null where the system does not tell",
     "compile_and_capture_seconds": "what the first steps took beyond as many later ones; torch keeps compiled kernels "
     "for the run, so that a contestant whose code another has compiled before compiles less",
     "mfu": "2 FLOP x 3 passes x multiply-accumulates of a row's forward pass x rows a second, over matrix_peak of the "
     "contestant's number format",
     "matrix_peak": "FLOP a second of the fastest large square matrix product, as such or as a 1x1 convolution: "
     "medians, the best of all sizes and rounds",
+    "timed": "how a small piece of work was timed: replays of a CUDA graph of many calls; launches, where none could "
+    "be captured, so that Python's time is in it; calls, on a CPU",
     "macs_per_row": "multiply-accumulates of convolutions and matrix products in a row's forward pass",
     "ratios": "median rows a second of the default over the other's",
     "same_as": "contestants left out, since on this device they would do what another one does",
@@ -29,7 +33,8 @@ DEFINITIONS = {
     "reference pipeline (torchvision and PIL, in so many worker processes; 0: in the training process)",
     "ceiling": "a step of nothing but the network's convolutions, forward and backward, each timed alone in the "
     "default's number format and its faster memory format; share_of_ceiling: the default's rows a second over that",
-    "stem": "milliseconds of all encoders and their mixing, forward and backward",
+    "stem": "milliseconds of all encoders and their mixing, forward and backward: M convolutions (separate), one of M "
+    "groups (grouped), or one with zeros between members (dense)",
     "idle": "share of the time from the first to the last kernel of some default steps in which the GPU runs none",
 }
 
@@ -80,7 +85,11 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 def _ceiling(part: Mapping[str, Any]) -> str:
     share = part["share_of_ceiling"]
     reached = "" if share is None else f"; the default reaches {100 * share:.1f} % of that"
-    return f"its {part['convolutions']} convolutions alone allow {part['rows_per_second']:,.1f} rows/s{reached}"
+    launched = sum(layer.get("timed") == "launches" for layer in part["layers"])
+    launches = f" ({launched} of the kinds with launches)" if launched else ""
+    return (
+        f"its {part['convolutions']} convolutions alone allow {part['rows_per_second']:,.1f} rows/s{launches}{reached}"
+    )
 
 
 def _data(part: Mapping[str, Any]) -> str:
@@ -94,8 +103,12 @@ def _end_to_end(part: Mapping[str, Any]) -> str:
 
 
 def _stem(part: Mapping[str, Any]) -> str:
-    def times(of: Mapping[str, float | None]) -> str:
-        compiled = "" if of["compiled_ms"] is None else f", {of['compiled_ms']:.2f} ms compiled"
-        return f"{of['eager_ms']:.2f} ms eager{compiled}"
+    return "encoders and mixing: " + "; ".join(
+        f"{stem} {', '.join(_stem_time(of, way) for way in ('eager', 'compiled') if of[f'{way}_ms'] is not None)}"
+        for stem, of in part.items()
+    )
 
-    return "encoders and mixing: " + "; ".join(f"{stem} {times(of)}" for stem, of in part.items())
+
+def _stem_time(of: Mapping[str, Any], way: str) -> str:
+    launches = " with launches" if of.get(f"{way}_timed") == "launches" else ""
+    return f"{of[f'{way}_ms']:.3f} ms {way}{launches}"

@@ -35,6 +35,7 @@ class TrainingBenchmark:
         contestants: Names, separated by commas; None takes all.
         compile: Whether anything is compiled.
         ceiling: Whether to time the convolutions by themselves.
+        stem: Whether to time the encoders by themselves.
         end_to_end: Whether to train with the reference's pipeline.
         workers: Processes of the reference's pipeline; 0 loads in this one.
     """
@@ -49,6 +50,7 @@ class TrainingBenchmark:
     contestants: str | None = None
     compile: bool = True
     ceiling: bool = True
+    stem: bool = True
     end_to_end: bool = True
     workers: int = 0
 

@@ -1,14 +1,20 @@
 """`python -m benchmarks.training`: opponents that do the same work, and numbers that are what they are said to be."""
 
+import copy
 import json
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from benchmarks import ceiling, training
+from benchmarks.machine import seconds_since_start
 from benchmarks.opponents import DEFAULT, REFERENCE, SQUARES, WORDS, opponents
-from benchmarks.stopwatch import step_seconds
 from benchmarks.training import measure
 from benchmarks.training_chart import plot_training
 from benchmarks.training_parts import RandomData, gaps
@@ -54,9 +60,14 @@ def test_the_result_has_every_part(result):
         assert "error" not in result[part], result[part]
     assert result["idle"] == {"share": None, "reason": "not a GPU"}
     assert result["data"].keys() >= {"step_ms_new", "step_ms_frozen", "ratio"}
-    assert result["stem"].keys() == {"separate", "grouped"}
-    assert result["stem"]["grouped"]["eager_ms"] > 0 and result["stem"]["grouped"]["compiled_ms"] is None
+    assert list(result["stem"]) == ["separate", "grouped", "dense"]
+    for stem in result["stem"].values():
+        assert stem["eager_ms"] > 0 and stem["eager_timed"] == "calls"
+        assert stem["compiled_ms"] is None and stem["compiled_timed"] is None
+    assert set(result["matrix_peak_timed"].values()) == {"calls"}
+    assert result["matrix_peak_timed"].keys() == result["matrix_peak"].keys()
     assert result["peak_memory_bytes"] > 1e8
+    assert 0 < result["first_step_after_seconds"] < seconds_since_start()
     assert result["definitions"].keys() >= {*DEFINITIONS, DEFAULT, REFERENCE}
     assert result["versions"]["torch"] == torch.__version__
     assert result["threads"] == torch.get_num_threads()
@@ -159,7 +170,36 @@ def test_contestants_that_would_do_the_same_are_left_out():
     options = [one.options for one in found if one.options is not None]
     assert len(options) == len(set(options))
     assert {*names, *same_as} <= WORDS.keys()
-    assert all(not one.channels_last for one in found if one.options is None)
+    assert [one.name for one in found if one.options is None and one.channels_last] == ["compile_channels_last"]
+
+
+def test_the_compiled_twin_keeps_channels_innermost_and_its_twin_does_not(monkeypatch):
+    """What the compiler is given, and what the network is called with."""
+    config, asked, images = make_config(TINY), [], []
+
+    def compile_(network, options=None):
+        asked.append(options)
+
+        def forward(inputs, masks):
+            images.append(inputs)
+            return network(inputs, masks)
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    found, _ = opponents(config, 100, CPU, StepOptions(Precision("fp32", "cpu")), compiles=True)
+    batch = RandomData(config, CPU).frozen(torch.float32)
+    weights = []
+    for one in (one for one in found if one.name.startswith("compile_")):
+        network = build.make_network(config, 100)
+        training_step_of(one, network)(one.arranged(batch), 0.1)
+        weights.append(network.trunk.state_dict())
+        layout = torch.channels_last if one.channels_last else torch.contiguous_format
+        assert images[-1].is_contiguous(memory_format=layout)
+        wide = [weight for weight in weights[-1].values() if weight.ndim == 4 and min(weight.shape[1:3]) > 1]
+        assert wide and all(weight.is_contiguous(memory_format=layout) for weight in wide)
+    assert asked == [None, {"force_layout_optimization": True}]
+    torch.testing.assert_close(weights[1], weights[0], rtol=1e-4, atol=1e-5)
 
 
 def test_a_contestant_that_fails_leaves_its_reason_and_the_others_go_on(monkeypatch):
@@ -167,7 +207,7 @@ def test_a_contestant_that_fails_leaves_its_reason_and_the_others_go_on(monkeypa
         raise RuntimeError("out\nof memory")
 
     monkeypatch.setattr("benchmarks.opponents.reference_step", refuse)
-    small = replace(TINY, ceiling=False, contestants=f"{DEFAULT},{REFERENCE}", members=1)
+    small = replace(TINY, ceiling=False, stem=False, contestants=f"{DEFAULT},{REFERENCE}")
     found = measure(small)
     assert found["contestants"][REFERENCE] == {"error": "RuntimeError: out of memory"}
     assert found["contestants"][DEFAULT]["rows_per_second"] > 0
@@ -183,6 +223,19 @@ def test_the_table_and_the_chart_show_every_contestant(result, tmp_path):
     assert len(lines(result)) >= 4
     plot_training(result, tmp_path / "chart.png")
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_report_says_what_was_timed_with_its_launches(result):
+    stem, ceiling = (
+        next(line for line in lines(result) if start in line) for start in ("encoders", "convolutions alone")
+    )
+    assert [stem.count(f"{name} ") for name in ("separate", "grouped", "dense")] == [1, 1, 1]
+    assert "launches" not in stem + ceiling and "compiled" not in stem
+    launched = copy.deepcopy(result)
+    launched["stem"]["dense"] |= {"compiled_ms": 0.5, "compiled_timed": "launches"}
+    launched["ceiling"]["layers"][0]["timed"] = "launches"
+    told = " ".join(lines(launched))
+    assert "0.500 ms compiled with launches" in told and "(1 of the kinds with launches)" in told
 
 
 @pytest.mark.parametrize(
@@ -214,12 +267,30 @@ def test_bad_arguments_give_one_line_and_exit_code_2(arguments, message, tmp_pat
     assert not target.exists()
 
 
-def test_a_turn_lasts_as_long_as_was_asked_and_two_steps_at_least():
-    taken = []
-    step_seconds(lambda: taken.append(1), CPU, seconds=0, estimate=100)
-    assert len(taken) == 2
-    mean = step_seconds(lambda: taken.append(1), CPU, seconds=0.05, estimate=1e-3)
-    assert mean * (len(taken) - 2) >= 0.05
+def test_the_time_since_the_start_is_that_of_the_process():
+    code = (
+        "import time; from benchmarks.machine import seconds_since_start; time.sleep(0.5); print(seconds_since_start())"
+    )
+    started = time.monotonic()
+    found = float(subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout)
+    assert 0.4 < found < time.monotonic() - started + 0.1
+
+
+def test_compilers_keep_their_work_where_they_are_told(tmp_path, monkeypatch):
+    """In a folder of the run alone, which is gone afterwards; or in the one that is named."""
+    seen = []
+
+    def look(*_):
+        seen.append(Path(os.environ["TORCHINDUCTOR_CACHE_DIR"]))
+        assert Path(os.environ["TRITON_CACHE_DIR"]).parent == seen[-1].parent
+        raise MixmoError("seen")
+
+    monkeypatch.setattr(training, "measure", look)
+    for more in ([], ["--cache", str(tmp_path / "kept")]):
+        with pytest.raises(SystemExit):
+            training.main(["--device", "cpu", "--json", str(tmp_path / "x.json"), *more])
+    assert seen[0].parent.name.startswith("mixmo-fast-") and not seen[0].parent.exists()
+    assert seen[1] == tmp_path / "kept" / "inductor"
 
 
 def test_gaps_are_what_no_interval_covers():
@@ -237,15 +308,18 @@ def test_parts_name_what_they_need():
 def test_the_command_compiles_measures_and_writes(tmp_path, capsys):
     target, chart = tmp_path / "out" / "result.json", tmp_path / "out" / "result.png"
     sizes = ["--network", "wrn-10-1", "--rows", "8", "--device", "cpu", "--no-end-to-end"]
-    sizes += ["--repetitions", "1", "--seconds", "0", "--contestants", f"{DEFAULT},compile_defaults"]
+    sizes += ["--contestants", f"{DEFAULT},compile_defaults,compile_channels_last", "--cache", str(tmp_path / "cache")]
+    sizes += ["--repetitions", "1", "--seconds", "0"]
     training.main([*sizes, "--json", str(target), "--plot", str(chart)])
     found = json.loads(target.read_text())
     assert not [one for one in found["contestants"].values() if "error" in one]
     assert found["contestants"][DEFAULT]["options"]["compile"]
     assert "compile_defaults" in found["contestants"]
     assert found["contestants"]["compile_defaults"]["compile_and_capture_seconds"] > 0
+    assert found["contestants"]["compile_channels_last"]["rows_per_second"] > 0
     assert found["stem"]["separate"]["compiled_ms"] > 0
     assert found["end_to_end"] is None
+    assert any((tmp_path / "cache" / "inductor").iterdir())
     assert chart.exists()
     assert "rows/s" in capsys.readouterr().out
 

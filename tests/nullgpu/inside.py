@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._prims_common import suggest_memory_format
 
 library = ctypes.CDLL("libcuda.so.1")
 library.null_gpu_count.restype = ctypes.c_long
@@ -61,8 +62,8 @@ def _layout(tensor: Tensor) -> str:
 def _like(x: Tensor, weight: Tensor) -> torch.memory_format:
     """The layout that cuDNN's result has."""
     last = torch.channels_last
-    is_last = x.is_contiguous(memory_format=last) or weight.is_contiguous(memory_format=last)
-    return last if is_last else torch.contiguous_format
+    # By strides: a weight of 1x1 is contiguous in both layouts.
+    return last if last in (suggest_memory_format(x), suggest_memory_format(weight)) else torch.contiguous_format
 
 
 def _convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups):
