@@ -4,7 +4,6 @@ One after the other, several rounds of it, so that a noisy machine or a warm GPU
 0, which costs what any other costs and lets nothing diverge.
 """
 
-import gc
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from benchmarks.machine import seconds_since_start
 from benchmarks.opponents import Opponent
 from benchmarks.stopwatch import seconds_of, step_seconds
 from mixmo_fast.batch import Batch
+from mixmo_fast.training.memory import release
 
 # Enough for compiling, and on CUDA for the warm-up, the capture and the first replay of a graph.
 _FIRST_STEPS = {"cuda": 6, "cpu": 3}
@@ -146,10 +146,3 @@ def race_round(
 def one_line(error: Exception) -> str:
     """An exception as a short line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-
-
-def release(device: torch.device) -> None:
-    """Gives memory that nobody uses back to the device."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from benchmarks.ceiling import convolution_ceiling, convolutions, matrix_peak
 from benchmarks.opponents import DEFAULT, REFERENCE, WORDS, Opponent
-from benchmarks.race import Racer, one_line, prepare, race_round, release
+from benchmarks.race import Racer, one_line, prepare, race_round
 from benchmarks.training_parts import RandomData, data_cost, end_to_end, idle_share, stem_cost
 from benchmarks.training_report import DEFINITIONS, lines, table
 from benchmarks.training_setting import Setting, TrainingBenchmark, make_setting
@@ -35,6 +35,7 @@ from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.networks.flop import FLOP_PER_MAC, PASSES_PER_STEP
 from mixmo_fast.networks.work import forward_macs
+from mixmo_fast.training.memory import release
 from mixmo_fast.training.options import set_switches
 from mixmo_fast.training.runlog import environment
 

@@ -84,6 +84,13 @@ def judge_requirements(requirements: Iterable[str], installed: Callable[[str], s
     return Finding("software", "requirements", "broken" if lacking else "warning", "; ".join(faults), INSTALL)
 
 
+def _remedy(problem: str) -> str:
+    """What to do about a GPU on which a small calculation failed."""
+    if "busy or unavailable" in problem or "out of memory" in problem:
+        return "nvidia-smi shows who uses it; end that, or wait for it"
+    return f"choose a torch that supports this GPU and driver: {_GET_CUDA_TORCH}" if problem else ""
+
+
 def judge_gpus(gpus: Gpus) -> list[Finding]:
     """One finding for each GPU; where there is none, why, as far as that can be told."""
     if gpus.seen:
@@ -94,7 +101,7 @@ def judge_gpus(gpus: Gpus) -> list[Finding]:
                 "warning" if gpu.problem else "ok",
                 f"{gpu.name}, {gigabytes(gpu.memory_bytes)}, compute capability {gpu.capability}, "
                 f"driver {gpus.driver or 'of unknown version'}{': ' + gpu.problem if gpu.problem else ''}",
-                f"choose a torch that supports this GPU and driver: {_GET_CUDA_TORCH}" if gpu.problem else "",
+                _remedy(gpu.problem),
             )
             for index, gpu in enumerate(gpus.seen)
         ]

@@ -227,8 +227,8 @@ def _read_gpu(torch: ModuleType, index: int) -> Gpu:
             ones = torch.ones(64, 64, device="cuda")
             if (ones @ ones).sum().item() != 64**3:
                 problem = "a small matrix product came out wrong"
-    except Exception as error:  # see above
-        problem = one_line(error)
+    except Exception as error:  # see above; what CUDA says first, without torch's advice to programmers
+        problem = one_line(str(error).strip().split("\n")[0] or error)
     capability = f"{properties.major}.{properties.minor}"
     return Gpu(properties.name, properties.total_memory, capability, bf16, problem)
 

@@ -181,12 +181,10 @@ def area_under_roc(confidence_S: Tensor, right_S: Tensor) -> float | None:
     distinct, group = confidence_S.unique(return_inverse=True)  # sorted
     right = torch.bincount(group[right_S], minlength=distinct.shape[0])
     wrong = torch.bincount(group[~right_S], minlength=distinct.shape[0])
-    pairs = right.sum() * wrong.sum()
-    if pairs == 0:
-        return None
     wrong_below = wrong.cumsum(0) - wrong
-    doubled_wins = (right * (2 * wrong_below + wrong)).sum()
-    return doubled_wins.item() / (2 * pairs.item())
+    counts = torch.stack([right.sum() * wrong.sum(), (right * (2 * wrong_below + wrong)).sum()])
+    pairs, doubled_wins = counts.tolist()  # one wait for the device
+    return doubled_wins / (2 * pairs) if pairs else None
 
 
 def ratio_of_errors(wrong_SM: Tensor) -> float | None:

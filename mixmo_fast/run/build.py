@@ -3,6 +3,7 @@
 Shapes: M members, K classes, h w pixels of the map behind the encoders.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,9 +67,13 @@ def choose_device(name: str) -> torch.device:
     """
     if name not in ("auto", "cpu", "cuda"):
         raise DeviceError(f"--device: found {name!r}, allowed are auto, cuda and cpu")
-    if name == "cuda" and not torch.cuda.is_available():
+    with warnings.catch_warnings():
+        if name == "cuda":  # what torch warns of, a driver that is too old, is in the error's one line
+            warnings.simplefilter("ignore")
+        available = name != "cpu" and torch.cuda.is_available()
+    if name == "cuda" and not available:
         raise DeviceError(f"--device cuda: torch sees no CUDA device here{_why_not()}; use --device cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if available else "cpu")
 
 
 def _why_not() -> str:

@@ -28,6 +28,7 @@ from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
+from mixmo_fast.training.memory import release
 from mixmo_fast.training.options import StepOptions, set_switches
 from mixmo_fast.training.profile import ProfiledBatches
 from mixmo_fast.training.progress import RunProgress, duration
@@ -108,6 +109,7 @@ def train_run(
             beginning = find_beginning(config, folder, init, init_optimizer, extend, from_scratch)
             _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, profile, console)
         if report and ranks.writes:
+            release(own_device)  # of the training, whose graph alone may fill a GPU
             _report(folder, data, device, console)
     return folder
 

@@ -130,6 +130,7 @@ def test_what_is_to_be_done_is_never_broken_into_lines():
         (Gpus((GPU,), "CUDA 13.0", "580.1"), "ok", "A GPU, 80.0 GB, compute capability 9.0, driver 580.1", ""),
         (Gpus((GPU,), "ROCm 7"), "ok", "driver of unknown version", ""),
         (Gpus((Gpu("Old", 1, "3.5", False, "no kernel image"),), "CUDA 13.0"), "warning", "no kernel image", "torch"),
+        (Gpus((Gpu("A", 1, "9.0", False, "busy or unavailable"),), "CUDA 13.0"), "warning", "busy", "who uses it"),
         (Gpus(), "missing", "none seen", "CPU"),
         (Gpus(built_for="CUDA 13.0"), "missing", "none seen", "CPU"),
         (Gpus(driver="580.1"), "warning", "this torch is a CPU build", "pytorch.org"),

@@ -61,7 +61,7 @@ def test_what_torch_complains_of_while_looking_for_gpus_is_kept(no_programs):
 
 def test_a_gpu_on_which_a_small_calculation_fails_is_seen_with_its_problem(no_programs):
     def crash(_: int) -> None:
-        raise RuntimeError("no kernel image is available")
+        raise RuntimeError("no kernel image is available\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1")
 
     properties = types.SimpleNamespace(name="Old", total_memory=2**30, major=3, minor=5)
     torch = a_torch(

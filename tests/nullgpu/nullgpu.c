@@ -1,8 +1,9 @@
 /* A GPU that does nothing, as a shared library in the place of CUDA's runtime, driver and cuBLAS.
  *
- * Memory is the host's and copies copy, so that Python sees what it sent; kernels are counted and not run. What CUDA
- * forbids while a stream captures is refused with CUDA's own error, and remembered. So everything but time, numbers and
- * the order of streams can be shown without a GPU: that a step is captured, how often the host waits, what is compiled.
+ * Memory is the host's, and kernels are counted and not run. As nobody has computed what is read back, it is zeros: never
+ * what happens to lie there, which would send a program anywhere. What CUDA forbids while a stream captures is refused
+ * with CUDA's own error, and remembered. So everything but time, numbers and the order of streams can be shown without a
+ * GPU: that a step is captured, how often the host waits, what is compiled, how a command ends.
  *
  * gcc alone builds it. The few types are declared here; layouts are those of CUDA 13.0 on Linux x86-64. Functions that
  * are missing here are found in the real libraries, where they need no device.
@@ -26,9 +27,9 @@ typedef struct { unsigned x, y, z; } Dim3;
 typedef struct { Dim3 grid, block; size_t shared; Handle stream; } RuntimeLaunch;           /* cudaLaunchConfig_t */
 typedef struct { unsigned grid[3], block[3], shared; Handle stream; } DriverLaunch;         /* CUlaunchConfig */
 
-enum { MEMORY_ALLOCATION = 2, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
+enum { MEMORY_ALLOCATION = 2, INSUFFICIENT_DRIVER = 35, DEVICES_UNAVAILABLE = 46, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901 };
 enum { GLOBAL = 0, THREAD_LOCAL = 1, RELAXED = 2 };                                         /* capture modes */
-enum { HOST_TO_DEVICE = 1, DEVICE_TO_DEVICE = 3 };
+enum { HOST_TO_DEVICE = 1, DEVICE_TO_HOST = 2, DEVICE_TO_DEVICE = 3 };
 
 static const char NAME[] = "Null H100";
 enum { MAJOR = 9, MINOR = 0, PROCESSORS = 132, SHARED_OPTIN = 232448, REGISTERS = 65536 };
@@ -39,13 +40,15 @@ enum { LAUNCHES, CAPTURED, COPIES, REPLAYS, ALLOCATIONS, WAITS, ILLEGAL, KINDS }
 static long counts[KINDS];
 static char illegal[64][128];
 static size_t allocated, peak, limit = (size_t)80 << 30;
-static int refuses_capture;
+static int refuses_capture, is_busy, driver = 13000;
 
 long null_gpu_count(int kind) { return counts[kind]; }
 const char *null_gpu_illegal(int number) { return number < counts[ILLEGAL] && number < 64 ? illegal[number] : ""; }
 size_t null_gpu_peak(void) { return peak; }
 void null_gpu_limit(size_t bytes) { limit = bytes; }
 void null_gpu_refuse_capture(int refuses) { refuses_capture = refuses; }
+void null_gpu_busy(int busy) { is_busy = busy; }                 /* in exclusive mode, with somebody else's process */
+void null_gpu_driver(int version) { driver = version; }
 
 /* ---- errors and captures ---- */
 
@@ -158,6 +161,7 @@ Result cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const
 static Result allocate(void **pointer, size_t bytes, const char *what)
 {
     if (unsafe(what)) return last_error;
+    if (is_busy) return failed(DEVICES_UNAVAILABLE);
     if (allocated + bytes > limit || posix_memalign(pointer, 512, bytes)) return failed(MEMORY_ALLOCATION);
     counts[ALLOCATIONS]++;
     memset(*pointer, 0, bytes < (64u << 20) ? bytes : 0);  /* larger pieces come from the system, as zeros */
@@ -186,12 +190,18 @@ Result cudaMemGetInfo(size_t *available, size_t *total) { *total = limit; *avail
 /* type, device: int; devicePointer, hostPointer: void *; unregistered memory is type 0 */
 Result cudaPointerGetAttributes(void *attributes, const void *pointer) { memset(attributes, 0, 24); return 0; }
 
+/* What comes back is zeros: see above. */
+static void copy(void *to, const void *from, size_t bytes, int kind)
+{
+    if (kind == DEVICE_TO_HOST) memset(to, 0, bytes); else memmove(to, from, bytes);
+}
+
 Result cudaMemcpyAsync(void *to, const void *from, size_t bytes, int kind, Handle stream)
 {
     counts[COPIES]++;
     if (captures(stream)) return kind == DEVICE_TO_DEVICE ? 0 : refused("copy between host and device in the capture");
     if (capturing && !stream && pthread_equal(capturer, pthread_self())) return refused("copy on the default stream");
-    memmove(to, from, bytes);
+    copy(to, from, bytes, kind);
     return 0;
 }
 
@@ -199,7 +209,7 @@ Result cudaMemcpy(void *to, const void *from, size_t bytes, int kind)
 {
     counts[COPIES]++;
     if (unsafe("cudaMemcpy")) return last_error;
-    memmove(to, from, bytes);
+    copy(to, from, bytes, kind);
     return 0;
 }
 
@@ -214,7 +224,11 @@ Result cudaMemset(void *to, int value, size_t bytes) { memset(to, value, bytes);
 /* ---- streams and events ---- */
 
 static uintptr_t next_handle = 0x1000;
-static Result create(Handle *handle) { *handle = (Handle)__sync_add_and_fetch(&next_handle, 16); return 0; }
+static Result create(Handle *handle)
+{
+    *handle = (Handle)__sync_add_and_fetch(&next_handle, 16);
+    return is_busy ? failed(DEVICES_UNAVAILABLE) : 0;
+}
 
 Result cudaStreamCreate(Handle *stream) { return create(stream); }
 Result cudaStreamCreateWithFlags(Handle *stream, unsigned flags) { return create(stream); }
@@ -265,10 +279,10 @@ typedef struct {
 _Static_assert(offsetof(Properties, memory) == 288 && offsetof(Properties, major) == 360, "CUDA 13's layout");
 _Static_assert(offsetof(Properties, l2) == 596 && offsetof(Properties, shared_optin) == 672, "CUDA 13's layout");
 
-Result cudaGetDeviceCount(int *count) { *count = 1; return 0; }
+Result cudaGetDeviceCount(int *count) { *count = 1; return driver < 13000 ? failed(INSUFFICIENT_DRIVER) : 0; }
 Result cudaGetDevice(int *device) { *device = 0; return 0; }
-Result cudaSetDevice(int device) { return 0; }
-Result cudaDriverGetVersion(int *version) { *version = 13000; return 0; }
+Result cudaSetDevice(int device) { return is_busy ? failed(DEVICES_UNAVAILABLE) : 0; }
+Result cudaDriverGetVersion(int *version) { *version = driver; return 0; }
 Result cudaRuntimeGetVersion(int *version) { *version = 13000; return 0; }
 Result cudaDeviceGetStreamPriorityRange(int *least, int *greatest) { if (least) *least = 0; if (greatest) *greatest = -5; return 0; }
 Result cudaDeviceCanAccessPeer(int *can, int device, int peer) { *can = 0; return 0; }
@@ -292,6 +306,8 @@ static int attribute_of(int attribute, int otherwise)
 {
     switch (attribute) {                  /* the runtime's numbers are the driver's */
     case 1: return 1024;                  /* threads of a block */
+    case 5: return 2147483647;            /* blocks of a grid: sorts and scans are launched in parts of so many */
+    case 6: case 7: return 65535;
     case 8: return 49152;
     case 10: return 32;                   /* threads of a warp */
     case 12: return REGISTERS;
@@ -374,6 +390,8 @@ Result cublasGetPointerMode_v2(Handle blas, int *mode) { *mode = 0; return 0; }
 Result cublasSetPointerMode_v2(Handle blas, int mode) { return 0; }
 Result cublasGemmEx(Handle blas) { return launch(blas_stream); }       /* its many arguments are not looked at */
 Result cublasSgemm_v2(Handle blas) { return launch(blas_stream); }
+Result cublasDgemm_v2(Handle blas) { return launch(blas_stream); }
+Result cublasDgemmStridedBatched(Handle blas) { return launch(blas_stream); }
 Result cublasGemmStridedBatchedEx(Handle blas) { return launch(blas_stream); }
 Result cublasSgemmStridedBatched(Handle blas) { return launch(blas_stream); }
 
