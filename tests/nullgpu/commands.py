@@ -7,6 +7,7 @@ computed. What cannot is replaced here.
 import io
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
@@ -18,6 +19,10 @@ from inside import answer, arguments, counted, illegal, library
 from torch import Tensor
 
 from mixmo_fast.training.step import TrainingStep
+
+# torch's words to whoever has no CUDA toolkit; and a graph of stand-ins for convolutions, which launch nothing.
+warnings.filterwarnings("ignore", "CUDA libdevice not found")
+warnings.filterwarnings("ignore", "The CUDA Graph is empty")
 
 _PROGRAMS = {"mixmo-fast": "mixmo_fast.cli.app", "benchmarks.training": "benchmarks.training"}
 _ALL_OF_IT = 80 << 30
