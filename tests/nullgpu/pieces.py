@@ -14,7 +14,7 @@ from mixmo_fast.training.options import choose_options, set_switches
 _SECONDS = 0.01  # of each piece
 
 
-def measure(network: str, compiles: bool, refuse_capture: bool) -> dict[str, Any]:
+def measure(network: str, refuse_capture: bool) -> dict[str, Any]:
     """All pieces of one setting, and what they asked of the device."""
     library.null_gpu_refuse_capture(refuse_capture)
     config = make_config(TrainingBenchmark(network, members=2, rows=8, device="cuda"))
@@ -25,7 +25,7 @@ def measure(network: str, compiles: bool, refuse_capture: bool) -> dict[str, Any
     layers = Counter({Convolution((8, 16, 32, 32), (32, 16, 3, 3), (2, 2), (1, 1), True): 2})
     refused_before = len(illegal())
     with counted() as found:
-        stem = stem_cost(config, batch, how, compiles, _SECONDS)
+        stem = stem_cost(config, batch, how, True, _SECONDS)
         ceiling = convolution_ceiling(layers, 8, how.precision, device, _SECONDS)
         peak, timed = matrix_peak(how.precision, device, _SECONDS)
     return {"stem": stem, "ceiling": ceiling, "peak": [peak, timed], **found, "illegal": illegal()[refused_before:]}

@@ -153,3 +153,4 @@ def test_the_benchmarks_measure_a_gpu(tmp_path, digits):
     assert tuple(result["contestants"]) == contestants and training["replays"] > 30
     parts = [*result["contestants"].values(), *(result[name] for name in ("data", "end_to_end", "ceiling", "stem"))]
     assert [one for one in parts if "error" in one] == []
+    assert set(result["matrix_peak_timed"].values()) == {"replays"}
