@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Installed again whenever what is installed, or the interpreter, changes.
+# Installed again whenever what is installed, or the interpreter, changes: by content, since a clone has new dates.
 KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
 STAMP := $(VENV)/.installed-$(KEY)
 
@@ -14,7 +14,7 @@ help: ## list the targets
 
 setup: $(STAMP) ## install into .venv (downloads torch: several GB on Linux)
 
-$(STAMP): pyproject.toml
+$(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "mixmo-fast needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make setup PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv --clear $(VENV)
