@@ -39,8 +39,8 @@ def steps_per_block(rows: int) -> int:
 def drawing_threads(device: torch.device) -> int:
     """How many threads draw plans for a device.
 
-    One draws faster than any CPU trains. A GPU that is fed thousands of rows a step may need more, and as they draw
-    without Python's lock, each of them is as fast as one alone; the other half of the cores is left to the training.
+    One draws faster than any CPU trains. A GPU that is fed thousands of rows a step may need more, and without Python's
+    lock threads do not wait for each other; the other half of the cores is left to the training.
     """
     return 1 if device.type == "cpu" else max(1, min(_BLOCKS_AHEAD, available_cores() // 2))
 

@@ -41,7 +41,7 @@ class MixMo(nn.Module):
         encoders: M nn.Conv2d of shape stem_width x C x 3 x 3.
         trunk: the given one.
         heads: M nn.Linear of shape K x feature_width.
-        stem: how the encoders are computed on images of their own, one way or another.
+        stem: how the encoders are computed on images of their own, a `Stem`.
 
     Raises:
         ValueError: when `members` or `classes` is below 1.

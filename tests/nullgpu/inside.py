@@ -14,7 +14,6 @@ from torch._prims_common import suggest_memory_format
 library = ctypes.CDLL("libcuda.so.1")
 library.null_gpu_count.restype = ctypes.c_long
 library.null_gpu_illegal.restype = ctypes.c_char_p
-library.null_gpu_peak.restype = ctypes.c_size_t
 library.null_gpu_limit.argtypes = [ctypes.c_size_t]
 
 COUNTERS = ("launches", "captured", "copies", "replays", "allocations", "waits", "illegal")

@@ -39,12 +39,11 @@ enum { MAJOR = 9, MINOR = 0, PROCESSORS = 132, SHARED_OPTIN = 232448, REGISTERS 
 enum { LAUNCHES, CAPTURED, COPIES, REPLAYS, ALLOCATIONS, WAITS, ILLEGAL, KINDS };
 static long counts[KINDS];
 static char illegal[64][128];
-static size_t allocated, peak, limit = (size_t)80 << 30;
+static size_t allocated, limit = (size_t)80 << 30;
 static int refuses_capture, is_busy, driver = 13000;
 
 long null_gpu_count(int kind) { return counts[kind]; }
 const char *null_gpu_illegal(int number) { return number < counts[ILLEGAL] && number < 64 ? illegal[number] : ""; }
-size_t null_gpu_peak(void) { return peak; }
 void null_gpu_limit(size_t bytes) { limit = bytes; }
 void null_gpu_refuse_capture(int refuses) { refuses_capture = refuses; }
 void null_gpu_busy(int busy) { is_busy = busy; }                 /* in exclusive mode, with somebody else's process */
@@ -171,7 +170,7 @@ static Result allocate(void **pointer, size_t bytes, const char *what)
 Result cudaMalloc(void **pointer, size_t bytes)
 {
     Result result = allocate(pointer, bytes, "cudaMalloc");
-    if (!result) { allocated += malloc_usable_size(*pointer); if (allocated > peak) peak = allocated; }
+    if (!result) allocated += malloc_usable_size(*pointer);
     return result;
 }
 
