@@ -19,6 +19,7 @@ from mixmo_fast.files import write_text
 from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, find_beginning, load_beginning
 from mixmo_fast.run.preview import draw_step, take_step
+from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
@@ -142,6 +143,10 @@ def _train(
     dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
     if ranks.writes:
         ranks.wait()
+    if checkpoint:
+        anew = "put back the data, use another --runs, or --from-scratch to start it again"
+        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
+    known = trained_on(dataset)
     network = build.make_network(config, dataset.classes)
     how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
@@ -192,10 +197,10 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw)
+        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw, data=known)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
-        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
+        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
         write_record(folder / names.SUMMARY, summary, indent=1)

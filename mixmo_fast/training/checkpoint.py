@@ -34,6 +34,8 @@ class Checkpoint:
         optimizer: The optimiser's state dict.
         scaler: The gradient scaler's state dict; empty unless fp16.
         history: The rows of `metrics.jsonl` up to this epoch, JSON.
+        data: The data set that was trained on, the JSON of `mixmo_fast.runfolder.trained_on.TrainedOn`; empty in
+            checkpoints of versions that kept none.
     """
 
     epoch: int
@@ -42,6 +44,7 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     history: str
+    data: str = ""
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
