@@ -56,26 +56,27 @@ def difference(trained: TrainedOn, found: TrainedOn) -> str | None:
 
     Titles are not compared: nothing depends on them.
     """
-    counts = (
+    for what, counted, counted_now in (
         ("classes", trained.classes, found.classes),
         ("training images", trained.train_images, found.train_images),
         ("test images", trained.test_images, found.test_images),
-    )
-    for what, then, now in counts:
-        if then != now:
-            return f"{then:,} {what} then, {now:,} now"
+    ):
+        if counted != counted_now:
+            return f"{counted:,} {what} then, {counted_now:,} now"
     if (trained.height, trained.width) != (found.height, found.width):
         return f"images of {trained.height}x{trained.width} then, {found.height}x{found.width} now"
-    for what, then, now in (("mean", trained.mean, found.mean), ("std", trained.std, found.std)):
-        if then != now:
-            return (
-                f"{what} {', '.join(f'{one:.4g}' for one in then)} then, {', '.join(f'{one:.4g}' for one in now)} now"
-            )
-    for then, now in zip(trained.class_names, found.class_names, strict=False):
-        if then != now:
-            return f"class {then!r} then, {now!r} in its place now"
+    for what, numbers, numbers_now in (("mean", trained.mean, found.mean), ("std", trained.std, found.std)):
+        if numbers != numbers_now:
+            return f"{what} {_short(numbers)} then, {_short(numbers_now)} now"
+    for name, name_now in zip(trained.class_names, found.class_names, strict=False):
+        if name != name_now:
+            return f"class {name!r} then, {name_now!r} in its place now"
     for key, what in _FILES.items():
-        then, now = getattr(trained, key), getattr(found, key)
-        if then != now:
-            return f"other {what}: sha256 {then[:12]}... then, {now[:12]}... now"
+        sha256, sha256_now = getattr(trained, key), getattr(found, key)
+        if sha256 != sha256_now:
+            return f"other {what}: sha256 {sha256[:12]}... then, {sha256_now[:12]}... now"
     return None
+
+
+def _short(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
