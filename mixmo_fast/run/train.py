@@ -14,7 +14,7 @@ from rich.console import Console
 
 from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, find_beginning, load_beginning
@@ -27,6 +27,7 @@ from mixmo_fast.runfolder.names import has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.training.checkpoint_check import first_wrong_momentum
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.memory import release
@@ -159,6 +160,9 @@ def _train(
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
         step = TrainingStep(network, optimizer, how, ranks, lambda line: _say(console, line))
         if checkpoint:
+            wrong = first_wrong_momentum(network, checkpoint.optimizer, needed=config.optimizer.momentum > 0)
+            if wrong:
+                raise CheckpointError(f"{folder}: damaged checkpoint: {wrong}; use --from-scratch to start it again")
             step.resume(checkpoint.optimizer, checkpoint.scaler)
         step.begin_with(momentum)
         machine = environment(device)
