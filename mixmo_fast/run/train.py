@@ -194,7 +194,7 @@ def _train(
         if started_from:
             recorded = recorded.model_copy(update={"init": started_from})
         write_record(folder / names.ENVIRONMENT, recorded, indent=1)
-        log = cleanup.enter_context(RunLog(folder, from_json(checkpoint.history) if checkpoint else []))
+        log = cleanup.enter_context(RunLog(folder, from_json(checkpoint.history, str(folder)) if checkpoint else []))
         picture, draw = folder / names.FIRST_BATCH, None
         if not (checkpoint and picture.is_file()):
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
@@ -241,9 +241,9 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
     """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
         if from_scratch:
             remove_run(folder)
+        (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
     except OSError as error:
         raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from lab import Lab, assert_same_tensors
 
-from mixmo_fast.errors import CheckpointError
+from mixmo_fast.errors import CheckpointError, DataError
 from mixmo_fast.runfolder.names import SUMMARY
 from mixmo_fast.training import checkpoint as checkpoints
 from mixmo_fast.training.checkpoint import load_checkpoint
@@ -155,6 +155,16 @@ def test_a_field_of_another_type_is_named(damaged, change, said):
     with pytest.raises(CheckpointError) as refused:
         load_checkpoint(damaged)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("history", ["", "{}", "[3]", '[{"epoch": "x"}]', "[" * 100_000])
+def test_a_damaged_history_is_one_line(trained, digits, tmp_path, history):
+    lab = Lab(tmp_path, digits)
+    shutil.copytree(trained.run, lab.run)
+    (lab.run / SUMMARY).unlink()
+    torch.save({"format": 1, **vars(load_checkpoint(lab.path()))} | {"history": history}, lab.path())
+    with pytest.raises(DataError, match=f"^{lab.run}: history: "):
+        lab.train()
 
 
 @pytest.mark.parametrize(
