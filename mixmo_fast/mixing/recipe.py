@@ -45,6 +45,19 @@ class InputMixing:
 
 
 @dataclass(frozen=True)
+class ResizedCrop:
+    """Boxes of an image that are stretched to its size (`mixmo_fast.mixing.resized_crop`).
+
+    Attributes:
+        scale: Smallest and largest share of the image's area.
+        ratio: Smallest and largest width / height.
+    """
+
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Everything a plan depends on besides seed, epoch and step.
 
@@ -55,7 +68,7 @@ class Recipe:
         members: M.
         image_size: (H, W) of an image, pixels.
         map_size: (h, w) of the features behind the encoders; divides `image_size`.
-        crop_padding: Zero pixels added on each side before the random crop.
+        crop_padding: Zero pixels added on each side before the random crop; 0 with resized crops.
         flip: Whether images are flipped left-right with probability 1/2.
         epochs: E, for the decay of `mixing.prob`.
         map_channels: C of the features behind the encoders, for masks that differ between channels.
@@ -64,6 +77,7 @@ class Recipe:
         input_repetition: rho, share of a step's rows in which all members see the same image.
         held_out: H, images kept out of training (`mixmo_fast.mixing.holdout`).
         augmix: Whether AugMix follows crop and flip (`mixmo_fast.mixing.augmix`); no `StepPlan` depends on it.
+        resized_crop: None for crops of the image's own size.
         parts: Into how many equal parts each step's rows are cut, one for each process that trains.
         part: Which of them the plans hold, from 0; they are drawn all the same as a whole.
 
@@ -86,6 +100,7 @@ class Recipe:
     input_repetition: float = 0.0
     held_out: int = 0
     augmix: bool = False
+    resized_crop: ResizedCrop | None = None
     parts: int = 1
     part: int = 0
 
@@ -96,6 +111,8 @@ class Recipe:
             raise ValueError(f"rows ({self.rows}) cannot be cut into {self.parts} parts, of which {self.part} is one")
         if (self.members == 1) != (self.mixing is None):
             raise ValueError("a network of one member has no manifold mixing, any other needs it")
+        if self.resized_crop and (self.crop_padding or self.augmix):
+            raise ValueError("resized crops go with neither padding nor AugMix")
         if any(size % small for size, small in zip(self.image_size, self.map_size, strict=True)):
             raise ValueError(f"the map {self.map_size} does not divide the image {self.image_size}")
         places: list[tuple[MixingMethod | MsdaMethod, tuple[int, int]]] = []

@@ -15,8 +15,10 @@ import numpy as np
 
 from mixmo_fast.mixing.compiled import compiled
 from mixmo_fast.mixing.patterns import INSIDE
+from pipelines.assembly.resize import SHARE_BITS, SHARE_ONE
 
 _ONE = np.float32(1)
+_SHARE_ONE, _SHARE_HALF, _SHARE_BITS = np.int32(SHARE_ONE), np.int32(SHARE_ONE // 2), np.int32(SHARE_BITS)
 _SCALE = np.float32(1 / INSIDE)
 
 
@@ -138,6 +140,86 @@ def assemble_rows(images, size, table, index, offset, flip, box, pattern, values
                             a = table[is_a * images[at_a + c] + c * np.uint64(256)]
                             b = table[is_b * images[at_b + c] + c * np.uint64(256)]
                             out[at + c] = value * a + (_ONE - value) * b
+
+
+@compiled
+def assemble_resized_rows(images, size, table, index, crop, flip, box, pattern, values, taps, out, begin, end):
+    """As `assemble_rows`, with resized crops: a row's boxes are made images, and those then assembled.
+
+    Args:
+        images: uint8 (N * H * W * C).
+        size: (H, W).
+        table: float32 (C * 256).
+        index: int32 (B, M, P).
+        crop: int32 (B, M, P, 4), (top, left, height, width).
+        flip: uint8 (B, M, P).
+        box: int32 (B, M, 4).
+        pattern: uint8 (B, M, c, h, w), in place of the box where c > 0.
+        values: float32 (B, M, 2).
+        taps: int32 (2, H + 1, H) and (2, W + 1, W), from `resize.resize_taps`.
+        out: float32 (B * H * W * M * C), overwritten in these rows.
+        begin: int, the first row.
+        end: int, the row behind the last.
+    """
+    height, width = size
+    members = index.shape[1]
+    image_bytes, row_floats = height * width * 3, height * width * members * 3
+    seen = np.empty(members * 2 * image_bytes, dtype=np.uint8)
+    lines = np.empty((height, width * 3), dtype=np.uint8)
+    place, offset = np.zeros((1, members, 2), dtype=np.int32), np.zeros((1, members, 2, 2), dtype=np.int32)
+    for row in range(begin, end):
+        for member in range(members):
+            mixed = values[row, member, 0] != 1 or values[row, member, 1] != 1
+            for which in range(2 if mixed else 1):
+                number = 2 * member + which
+                place[0, member, which] = number
+                start = np.int64(index[row, member, which]) * image_bytes
+                source = images[start : start + image_bytes].reshape(height, width * 3)
+                target = seen[number * image_bytes : (number + 1) * image_bytes].reshape(height, width * 3)
+                _resize(source, crop[row, member, which], taps, lines, target)
+            if not mixed:
+                place[0, member, 1] = 2 * member  # nothing is seen of it
+        here = slice(row, row + 1)
+        pixels = out[row * row_floats : (row + 1) * row_floats]
+        assemble_rows(
+            seen, size, table, place, offset, flip[here], box[here], pattern[here], values[here], 0, pixels, 0, 1
+        )
+
+
+@compiled
+def _resize(image, crop, taps, lines, out):
+    """Stretches a box to the image's size.
+
+    Args:
+        image: uint8 (H, W * C).
+        crop: int32 (4,), the box.
+        taps: As in `assemble_resized_rows`.
+        lines: uint8 (H, W * C), overwritten: room for the box's lines.
+        out: uint8 (H, W * C), overwritten.
+    """
+    top, left, tall, wide = crop
+    lower, share = taps[1][0, wide], taps[1][1, wide]
+    for y in range(tall):
+        source, line = image[top + y], lines[y]
+        for x in range(len(lower)):
+            one = np.uint64(3 * (left + lower[x]))
+            other = np.uint64(3 * (left + min(lower[x] + 1, wide - 1)))
+            to = np.uint64(3 * x)
+            for channel in range(3):
+                c = np.uint64(channel)
+                line[to + c] = _blend(source[one + c], source[other + c], share[x])
+    lower, share = taps[0][0, tall], taps[0][1, tall]
+    for y in range(len(lower)):
+        one, other, line = lines[lower[y]], lines[min(lower[y] + 1, tall - 1)], out[y]
+        for i in range(len(line)):
+            line[i] = _blend(one[i], other[i], share[y])
+
+
+@numba.njit(inline="always")
+def _blend(one, other, share):
+    """As `assemble.blend`."""
+    total = np.int32(one) * np.int32(_SHARE_ONE - share) + np.int32(other) * share
+    return np.uint8(np.int32(total + _SHARE_HALF) >> _SHARE_BITS)
 
 
 @compiled

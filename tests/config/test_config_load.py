@@ -59,6 +59,14 @@ def number(low: float, high: float, **edges: bool) -> st.SearchStrategy[float]:
 
 
 @st.composite
+def resized_crops(draw) -> dict[str, object]:
+    """What a data section says of them, as read from YAML."""
+    share, ratio = number(0, 1, exclude_min=True), number(0.01, 100)
+    laws = {"crop_scale": sorted([draw(share), draw(share)]), "crop_ratio": sorted([draw(ratio), draw(ratio)])}
+    return {"augmentation": "resized_crop", **{key: laws[key] for key in draw(st.sets(st.sampled_from(sorted(laws))))}}
+
+
+@st.composite
 def configs(draw) -> Config:
     """Any valid configuration, every key of it."""
     members = draw(st.integers(1, 16))
@@ -66,6 +74,12 @@ def configs(draw) -> Config:
     momentum = draw(number(0, 1, exclude_max=True))
     wide = draw(st.booleans())
     flag, above_zero = st.booleans(), number(0, 1000, exclude_min=True)
+    other_crops = st.fixed_dictionaries(
+        {
+            "augmentation": st.sampled_from(["standard", "augmix"]),
+            "crop_padding": st.none() | st.integers(0, 64),
+        }
+    )
     mixing = {
         "method": draw(st.sampled_from(["linear", "patch", "mixup", "cutmix"])),
         "prob": draw(number(0, 1)),
@@ -85,8 +99,7 @@ def configs(draw) -> Config:
                 "dataset": draw(
                     st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True) | st.sampled_from(["null", "yes", "true"])
                 ),
-                "augmentation": draw(st.sampled_from(["standard", "augmix"])),
-                "crop_padding": draw(st.none() | st.integers(0, 64)),
+                **(draw(resized_crops()) if draw(flag) else draw(other_crops)),
                 "flip": draw(st.none() | flag),
                 "holdout": draw(number(0, 1, exclude_max=True)),
             },
@@ -143,7 +156,8 @@ def test_other_yaml_readers_understand_what_is_written(config):
 def test_yaml_spells_every_key_in_the_schemas_order():
     text = to_yaml(parse(TEXT))
     assert text.splitlines() == [
-        "data: {dataset: cifar100, augmentation: standard, crop_padding: null, flip: null, holdout: 0.0}",
+        "data: {dataset: cifar100, augmentation: standard, crop_padding: null, crop_scale: null, crop_ratio: null, "
+        "flip: null, holdout: 0.0}",
         "network: {kind: wide_resnet, depth: 28, width: 10, members: 2}",
         "mixing: {method: patch, prob: 0.5, replacement: linear, alpha: 2.0, weight_root: 3.0, "
         "decay_from: 0.9166666666666666}",

@@ -54,6 +54,12 @@ def number(low: float, high: float, **edges: bool) -> st.SearchStrategy[float]:
     return st.floats(low, high, allow_nan=False, **edges)
 
 
+RESIZED_CROPS = [
+    {"augmentation": "resized_crop"},
+    {"augmentation": "resized_crop", "crop_scale": [0.3, 0.3], "crop_ratio": [2, 2]},
+]
+
+
 @st.composite
 def configs(draw) -> Config:
     """Any configuration of a known data set, with every switch of the science."""
@@ -66,8 +72,15 @@ def configs(draw) -> Config:
     tree = {
         "data": {
             "dataset": draw(st.sampled_from(sorted(DATASETS))),
-            "augmentation": draw(st.sampled_from(["standard", "augmix"])),
-            "crop_padding": draw(st.sampled_from([None, 0, 3])),
+            **draw(
+                st.fixed_dictionaries(
+                    {
+                        "augmentation": st.sampled_from(["standard", "augmix"]),
+                        "crop_padding": st.sampled_from([None, 0, 3]),
+                    }
+                )
+                | st.sampled_from(RESIZED_CROPS)
+            ),
             "flip": draw(st.sampled_from([None, True, False])),
             "holdout": draw(st.sampled_from([0.0, 0.1])),
         },
@@ -130,6 +143,7 @@ def words_about(config: Config) -> dict[str, bool]:
     masks |= {msda.method} if has_msda else set()
     has_ratios = mixing is not None and (mixing.alpha > 0 or has_method)
     pad = facts_of(config.data.dataset).crop_padding if config.data.crop_padding is None else config.data.crop_padding
+    resized = config.data.augmentation == "resized_crop"
     return {
         r"partner": has_msda,
         r"\blam\b|Pixels become mask": has_msda,
@@ -157,7 +171,8 @@ def words_about(config: Config) -> dict[str, bool]:
         r"Milestones:": any(epoch <= config.schedule.epochs for epoch in config.schedule.milestones),
         r"ends before the milestone": any(epoch > config.schedule.epochs for epoch in config.schedule.milestones),
         r"AugMix|chain": config.data.augmentation == "augmix",
-        r"Crop:|padding": pad > 0,
+        r"Crop:|padding": pad > 0 and not resized,
+        r"[Rr]esized crop|stretched": resized,
         r"held out": int(DATASETS[config.data.dataset].train_images * config.data.holdout) > 0,
         r"flatters": config.evaluation.every_epochs < config.schedule.epochs,
         r"one to keep": config.checkpoint.every_epochs > 0,
