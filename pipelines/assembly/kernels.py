@@ -165,7 +165,8 @@ def assemble_resized_rows(images, size, table, index, crop, flip, box, pattern, 
     members = index.shape[1]
     image_bytes, row_floats = height * width * 3, height * width * members * 3
     seen = np.empty(members * 2 * image_bytes, dtype=np.uint8)
-    lines = np.empty((height, width * 3), dtype=np.uint8)
+    lines, pairs = np.empty((height, width * 3), dtype=np.uint8), np.empty((2, width * 3), dtype=np.uint8)
+    shares = np.empty(width * 3, dtype=np.int32)
     place, offset = np.zeros((1, members, 2), dtype=np.int32), np.zeros((1, members, 2, 2), dtype=np.int32)
     for row in range(begin, end):
         for member in range(members):
@@ -176,7 +177,7 @@ def assemble_resized_rows(images, size, table, index, crop, flip, box, pattern, 
                 start = np.int64(index[row, member, which]) * image_bytes
                 source = images[start : start + image_bytes].reshape(height, width * 3)
                 target = seen[number * image_bytes : (number + 1) * image_bytes].reshape(height, width * 3)
-                _resize(source, crop[row, member, which], taps, lines, target)
+                _resize(source, crop[row, member, which], taps, lines, pairs, shares, target)
             if not mixed:
                 place[0, member, 1] = 2 * member  # nothing is seen of it
         here = slice(row, row + 1)
@@ -187,39 +188,46 @@ def assemble_resized_rows(images, size, table, index, crop, flip, box, pattern, 
 
 
 @compiled
-def _resize(image, crop, taps, lines, out):
+def _resize(image, crop, taps, lines, pairs, shares, out):
     """Stretches a box to the image's size.
 
     Args:
         image: uint8 (H, W * C).
         crop: int32 (4,), the box.
         taps: As in `assemble_resized_rows`.
-        lines: uint8 (H, W * C), overwritten: room for the box's lines.
+        lines: uint8 (H, W * C), room for the box's lines.
+        pairs: uint8 (2, W * C), room for the neighbours of a line's bytes.
+        shares: int32 (W * C), room for the upper ones' shares.
         out: uint8 (H, W * C), overwritten.
     """
     top, left, tall, wide = crop
-    lower, share = taps[1][0, wide], taps[1][1, wide]
+    lower = taps[1][0, wide]
+    g, b = np.uint64(1), np.uint64(2)
+    for i in range(len(shares)):
+        shares[i] = taps[1][1, wide, i // 3]
+    below, above = pairs[0], pairs[1]
     for y in range(tall):
-        source, line = image[top + y], lines[y]
+        source, line, to = image[top + y, 3 * left :], lines[y], np.uint64(0)
+        # First the bytes are put side by side, so that the arithmetic is left to the processor's vector units.
         for x in range(len(lower)):
-            one = np.uint64(3 * (left + lower[x]))
-            other = np.uint64(3 * (left + min(lower[x] + 1, wide - 1)))
-            to = np.uint64(3 * x)
-            for channel in range(3):
-                c = np.uint64(channel)
-                line[to + c] = _blend(source[one + c], source[other + c], share[x])
+            one, other = np.uint64(3 * lower[x]), np.uint64(3 * min(lower[x] + 1, wide - 1))
+            below[to], below[to + g], below[to + b] = source[one], source[one + g], source[one + b]
+            above[to], above[to + g], above[to + b] = source[other], source[other + g], source[other + b]
+            to += np.uint64(3)
+        for i in range(len(line)):
+            line[i] = _blend(below[i], above[i], shares[i])
     lower, share = taps[0][0, tall], taps[0][1, tall]
     for y in range(len(lower)):
-        one, other, line = lines[lower[y]], lines[min(lower[y] + 1, tall - 1)], out[y]
+        one_line, other_line, line, part = lines[lower[y]], lines[min(lower[y] + 1, tall - 1)], out[y], share[y]
         for i in range(len(line)):
-            line[i] = _blend(one[i], other[i], share[y])
+            line[i] = _blend(one_line[i], other_line[i], part)
 
 
 @numba.njit(inline="always")
 def _blend(one, other, share):
     """As `assemble.blend`."""
-    total = np.int32(one) * np.int32(_SHARE_ONE - share) + np.int32(other) * share
-    return np.uint8(np.int32(total + _SHARE_HALF) >> _SHARE_BITS)
+    between = np.int32(np.int32(other) - np.int32(one)) * share
+    return np.uint8(np.int32(np.int32(one) * _SHARE_ONE + between + _SHARE_HALF) >> _SHARE_BITS)
 
 
 @compiled
