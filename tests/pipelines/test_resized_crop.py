@@ -20,6 +20,7 @@ from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembly.assemble import ONE_KERNEL, assemble, assemble_resized_pixels, normalisation_table
 from pipelines.assembly.pixels import Pixels
 from pipelines.assembly.resize import SHARE_ONE, resize_taps
+from pipelines.assembly.samples import list_samples, places_of
 from pipelines.plans import pack, unpack
 from pipelines.resident import ResidentTraining
 
@@ -144,6 +145,22 @@ def test_steps_of_few_rows_and_of_many_are_made_alike(rows):
         plan = as_tensors(draw_step_plan(a_recipe, 5, 1, step))
         arrays = (torch.from_numpy(array) for array in (images, labels, TABLE))
         assert_same_batch(batch, assemble(*arrays, plan, 0, torch.float32))
+
+
+@pytest.mark.parametrize(("members", "msda"), CASES)
+def test_images_that_were_picked_out_for_a_step_are_as_good_as_all(members, msda):
+    """What DALI delivers: an image a sample, and partners where they are mixed in."""
+    a_recipe = resized_recipe(members, msda)
+    plan, pixels = draw_step_plan(a_recipe, 5, 1, 0), Pixels(TABLE, a_recipe, CPU, torch.float32)
+    samples = list_samples(plan, 0)
+    assert len(samples.start) == 12 * members + len(samples.mixed) and not samples.start[:, 1:].any()
+    picked = torch.from_numpy(IMAGES[samples.start[:, 0]])
+    there = replace(plan, index=places_of(samples, plan))
+    expected, found = torch.full((2, 12, 12, 16, members * 3), torch.nan)
+    pixels.by_numba(torch.from_numpy(IMAGES), plan, expected, 0, 12)
+    pixels.by_numba(picked, there, found, 0, 12)
+    assert torch.equal(found, expected)
+    assert torch.equal(pixels.by_torch(picked, as_tensors(there)), expected)
 
 
 def test_the_ranks_batches_are_the_parts_of_one():
