@@ -108,7 +108,6 @@ class DaliTraining:
         self._source = _Source(dali.tensors.TensorCPU(dataset.load_images("train", mmap=True), layout=_LAYOUT))
         table = normalisation_table(dataset.mean, dataset.std)
         self._augmix = Augmix(table, recipe.image_size, device) if recipe.augmix else None
-        # These also normalise; numba's are float32, and torch's have to be while pixels may be rounded later.
         self._resized = Pixels(table, recipe, device, torch.float32) if recipe.resized_crop else None
         self._plans = PlanFeed(recipe, seed, device)
         samples = rows * recipe.members * (2 if recipe.msda else 1)

@@ -53,18 +53,18 @@ def choose_boxes(words: NDArray[np.uint64], law: ResizedCrop, size: tuple[int, i
     low, high = law.scale
     flattest, widest = portable.log(np.array(law.ratio))
     boxes = np.tile(np.array(middle_box(law, size), dtype=np.int32), (len(words), 1))
-    left = np.arange(len(words))  # that have no box yet: soon only a few
+    open_ones = np.arange(len(words))  # that have no box yet: soon only a few
     for turn in range(TRIES):
-        share, ratio, row, column = as_uniforms(words[left, turn]).T
+        share, ratio, row, column = as_uniforms(words[open_ones, turn]).T
         area = height * width * (low + share * (high - low))
         stretch = portable.exp(flattest + ratio * (widest - flattest))
         tall, wide = np.rint(np.sqrt(area / stretch)), np.rint(np.sqrt(area * stretch))
         fits = (tall >= 1) & (tall <= height) & (wide >= 1) & (wide <= width)
         tall, wide = (side[fits].astype(np.int64) for side in (tall, wide))
         places = (integers(row[fits], height - tall + 1), integers(column[fits], width - wide + 1))
-        boxes[left[fits]] = np.stack((*places, tall, wide), axis=-1)
-        left = left[~fits]
-        if not len(left):
+        boxes[open_ones[fits]] = np.stack((*places, tall, wide), axis=-1)
+        open_ones = open_ones[~fits]
+        if not len(open_ones):
             break
     return boxes
 

@@ -31,7 +31,7 @@ class Pixels:
         self.padding, self.dtype, self.resized = recipe.crop_padding, dtype, recipe.resized_crop is not None
         self._flat_table = np.ascontiguousarray(table).reshape(-1)
         self._table = torch.from_numpy(table).to(device)
-        self._taps = tuple(resize_taps(side) for side in recipe.image_size)
+        self._taps = tuple(resize_taps(side) for side in recipe.image_size) if self.resized else ()
         self._device_taps = tuple(torch.from_numpy(taps.copy()).to(device) for taps in self._taps)
         self._assemble: Callable[..., Tensor] = assemble_resized_pixels if self.resized else assemble_pixels
         if device.type == "cuda" and can_compile(device):

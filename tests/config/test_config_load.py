@@ -330,7 +330,19 @@ def test_any_text_at_all_gives_one_line_and_no_traceback(text):
             st.lists(inner, max_size=3)
             | st.dictionaries(
                 st.text(max_size=9)
-                | st.sampled_from(["data", "network", "mixing", "schedule", "milestones", "kind", "depth", "[key]"]),
+                | st.sampled_from(
+                    [
+                        "data",
+                        "augmentation",
+                        "crop_scale",
+                        "network",
+                        "mixing",
+                        "schedule",
+                        "milestones",
+                        "depth",
+                        "[key]",
+                    ]
+                ),
                 inner,
                 max_size=4,
             )
@@ -340,7 +352,7 @@ def test_any_text_at_all_gives_one_line_and_no_traceback(text):
 )
 def test_any_value_at_all_gives_one_line_and_no_traceback(value):
     complaint(yaml.safe_dump(value))
-    for section in ("network", "schedule", "mixing", "seed"):
+    for section in ("data", "network", "schedule", "mixing", "seed"):
         try:
             check_config({**yaml.safe_load(TEXT.replace("5e-4", "0.1").replace("1e-1", "0.1")), section: value}, "x")
         except ConfigError as error:
@@ -464,6 +476,17 @@ def test_overrides_leave_the_mapping_they_are_applied_to_alone():
         ("schedule.milestones.[1]=4", "schedule.milestones.[1]: found the key '[1]', allowed: a whole number from 1"),
         ("network.width=010", "network.width: found 010, a number with a leading zero"),
         ("network.width=99", "network.width: found 99, allowed: a whole number from 1 to 32"),
+        (
+            "data.crop_scale=[0.3, 1]",
+            "data.crop_scale: found [0.3, 1.0], allowed with data.augmentation standard: only",
+        ),
+        ("data={dataset: a, augmentation: resized_crop, crop_scale: [0, 1]}", "data.crop_scale.0: found 0, allowed: a"),
+        ("data={dataset: a, augmentation: resized_crop, crop_ratio: [1]}", "data.crop_ratio.1: missing, allowed: a"),
+        (
+            "data={dataset: a, augmentation: resized_crop, crop_ratio: 1}",
+            "data.crop_ratio: found 1, allowed: a list of",
+        ),
+        ("data={dataset: a, augmentation: resized_crop, crop_padding: 4}", "data.crop_padding: found 4, allowed with"),
         ("network=null", "network: missing, allowed: a section with kind"),
         ("data=3", "data: found 3, allowed: a section with dataset"),
         ("seed", "allowed: key=value"),
