@@ -32,6 +32,7 @@ from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembly.assemble import batch_of
 from pipelines.assembly.augmix_pillow import augment
+from pipelines.items import ItemImages, ItemLabels
 from pipelines.plans import PlanFeed
 from pipelines.shared_images import SharedImages
 
@@ -61,8 +62,8 @@ class ReferenceTraining:
 
     Args:
         images: uint8 (N, H, W, C). Workers share it: a memory map of a whole file is mapped by each of them, of
-            any other array one copy is made.
-        labels: int64 (N,).
+            any other array one copy is made. Or the items of anybody's data set, which the workers make.
+        labels: int64 (N,), or those items'.
         mean: (C,), subtracted from the images in 0..1.
         std: (C,), what the difference is divided by.
         recipe: What the plans are drawn from.
@@ -74,8 +75,8 @@ class ReferenceTraining:
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: np.ndarray | ItemImages,
+        labels: np.ndarray | ItemLabels,
         mean: Sequence[float],
         std: Sequence[float],
         recipe: Recipe,
@@ -90,7 +91,7 @@ class ReferenceTraining:
         # The workers draw the plans again, and alone need to know how images are augmented.
         self._plans = PlanFeed(replace(recipe, augmix=False, resized_crop=None), seed, device)
         self._keys = StepKeys(recipe.steps_per_epoch, recipe.own_rows)
-        shared = SharedImages(images) if self.workers else images
+        shared = SharedImages(images) if self.workers and isinstance(images, np.ndarray) else images
         self._rows = Rows(shared, labels, mean, std, recipe, seed)
         self._loader: DataLoader | None = None
         self._iterator: Any = None  # DataLoader's own
@@ -184,8 +185,8 @@ class Rows:
 
     def __init__(
         self,
-        images: "np.ndarray | SharedImages",
-        labels: np.ndarray,
+        images: "np.ndarray | SharedImages | ItemImages",
+        labels: "np.ndarray | ItemLabels",
         mean: Sequence[float],
         std: Sequence[float],
         recipe: Recipe,

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, find_beginning, load_beginning
 from mixmo_fast.run.preview import draw_step, take_step
+from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
@@ -26,6 +27,7 @@ from mixmo_fast.runfolder.names import has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.training.checkpoint_check import first_wrong_momentum
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.memory import release
@@ -142,6 +144,10 @@ def _train(
     dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
     if ranks.writes:
         ranks.wait()
+    if checkpoint:
+        anew = "put back the data, use another --runs, or --from-scratch to start it again"
+        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
+    known = trained_on(dataset)
     network = build.make_network(config, dataset.classes)
     how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
@@ -154,6 +160,9 @@ def _train(
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
         step = TrainingStep(network, optimizer, how, ranks, lambda line: _say(console, line))
         if checkpoint:
+            wrong = first_wrong_momentum(network, checkpoint.optimizer, needed=config.optimizer.momentum > 0)
+            if wrong:
+                raise CheckpointError(f"{folder}: damaged checkpoint: {wrong}; use --from-scratch to start it again")
             step.resume(checkpoint.optimizer, checkpoint.scaler)
         step.begin_with(momentum)
         machine = environment(device)
@@ -192,10 +201,10 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw)
+        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw, data=known)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
-        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
+        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
         write_record(folder / names.SUMMARY, summary, indent=1)

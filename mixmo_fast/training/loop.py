@@ -17,6 +17,7 @@ from mixmo_fast.evaluation.evaluate import evaluate
 from mixmo_fast.runfolder.history import as_json, best_epoch
 from mixmo_fast.runfolder.names import CheckpointPaths
 from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import Checkpoint
 from mixmo_fast.training.checkpoint_writer import CheckpointWriter
 from mixmo_fast.training.memory import peak_memory
@@ -36,6 +37,7 @@ def train(
     progress: RunProgress,
     first_epoch: int = 1,
     after_first: Callable[[], None] | None = None,
+    data: TrainedOn | None = None,
 ) -> None:
     """Trains from `first_epoch` to the configured end, evaluating, logging and saving on the way.
 
@@ -49,6 +51,7 @@ def train(
         progress: Told of steps and epochs.
         first_epoch: From 1.
         after_first: Called after that one, where something is logged: for what can wait so long.
+        data: What is trained on, for the checkpoints.
 
     Raises:
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
@@ -78,7 +81,7 @@ def train(
                 aliases = [paths.best] if best_epoch(log.history) is row else []
                 if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
                     aliases.append(paths.epoch(epoch))
-                writer.save(_checkpoint(config, step, log, epoch), paths.last, aliases)
+                writer.save(_checkpoint(config, step, log, epoch, data), paths.last, aliases)
                 progress.epoch(row)
                 if after_first and epoch == first_epoch:
                     after_first()
@@ -105,7 +108,7 @@ def _train_epoch(
     return totals, time.perf_counter() - started, rate
 
 
-def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> Checkpoint:
+def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int, data: TrainedOn | None) -> Checkpoint:
     return Checkpoint(
         epoch=epoch,
         config=to_yaml(config),
@@ -113,6 +116,7 @@ def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> 
         optimizer=step.optimizer.state_dict(),
         scaler=step.scaler.state_dict(),
         history=as_json(log.history),
+        data=data.model_dump_json() if data else "",
     )
 
 
