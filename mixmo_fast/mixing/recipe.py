@@ -4,6 +4,7 @@
 """
 
 from dataclasses import dataclass
+from math import inf
 
 from mixmo_fast.mixing.methods import MASKS, MixingMethod, MsdaMethod
 
@@ -51,10 +52,19 @@ class ResizedCrop:
     Attributes:
         scale: Smallest and largest share of the image's area.
         ratio: Smallest and largest width / height.
+
+    Raises:
+        ValueError: On shares or ratios that mean nothing.
     """
 
-    scale: tuple[float, float]
-    ratio: tuple[float, float]
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self):
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise ValueError(f"scale {self.scale}: not two shares of an area in ascending order")
+        if not 0 < self.ratio[0] <= self.ratio[1] < inf:
+            raise ValueError(f"ratio {self.ratio}: not two ratios above 0 in ascending order")
 
 
 @dataclass(frozen=True)

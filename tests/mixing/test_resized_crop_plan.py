@@ -12,6 +12,7 @@ from recipes import CROPS, RESIZED, recipe
 from scipy import stats
 from torchvision.transforms import RandomResizedCrop
 
+from mixmo_fast.config.schema import RESIZED_CROP
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.mixing.recipe import ResizedCrop
 from mixmo_fast.mixing.resized_crop import TRIES, choose_boxes
@@ -142,6 +143,19 @@ def test_another_seed_epoch_or_step_has_other_boxes(change):
 def test_the_boxes_of_a_seed_never_change(size, law, digest):
     plan = draw_plan_block(recipe(crop_padding=0, resized_crop=law, image_size=size, map_size=(16, 16)), 1, 1, 0, 32)
     assert hashlib.sha256(plan.crop.tobytes()).hexdigest()[:16] == digest
+
+
+@pytest.mark.parametrize(
+    ("scale", "ratio"),
+    [((0, 1), (1, 1)), ((0.5, 0.4), (1, 1)), ((0.5, 1.1), (1, 1)), ((1, 1), (0, 1)), ((1, 1), (2, 1))],
+)
+def test_laws_that_mean_nothing_are_refused(scale, ratio):
+    with pytest.raises(ValueError, match="in ascending order"):
+        ResizedCrop(scale, ratio)
+
+
+def test_the_laws_of_a_recipe_and_of_a_configuration_are_the_same_unless_told_otherwise():
+    assert ResizedCrop() == ResizedCrop(RESIZED_CROP["crop_scale"], RESIZED_CROP["crop_ratio"])
 
 
 @pytest.mark.parametrize("changes", [{"crop_padding": 4}, {"augmix": True}])

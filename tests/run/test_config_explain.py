@@ -332,6 +332,17 @@ def test_images_too_few_for_a_step_are_refused():
         explain(config, facts_of("digits"))
 
 
+def test_the_numbers_of_resized_crops_are_those_that_boxes_are_drawn_by():
+    law = {"augmentation": "resized_crop", "crop_scale": [0.25, 0.5], "crop_ratio": [2, 3]}
+    text = told(changed(BEST, data=law))["Resized crops and flips"]
+    assert "32x32 = 1,024 pixels, uniform on 0.25..0.5, so 256 to 512" in text
+    assert "uniform on log 2..log 3" in text and "the 16x32 pixels in the middle" in text
+    recipe = build.make_recipe(changed(BEST, data=law), DATASETS["cifar100"])
+    tall, wide = draw_plan_block(recipe, 1, 1, 0, 32).crop[..., 2:].reshape(-1, 2).T
+    assert 240 <= (tall * wide).min() <= 270 and 480 <= (tall * wide).max() <= 530
+    assert 1.9 < (wide / tall).min() < 2.1 and 2.8 < (wide / tall).max() < 3.2
+
+
 def test_a_file_is_explained_with_its_data_sets_facts_and_overrides(tmp_path):
     path = tmp_path / "run.yaml"
     path.write_text(render_paper_yaml(BEST))
