@@ -101,14 +101,16 @@ class ReferenceTraining:
             _CONTEXT.set_forkserver_preload([__name__])
             multiprocessing.forkserver.ensure_running()
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch counted from 1.
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on.
 
         Raises:
             DataError: A worker died, or there is no shared memory left to hand its batches over.
             RuntimeError: Another epoch was begun meanwhile, or the pipeline was closed.
         """
-        for (_, plan), (pixels, labels) in zip(self._plans.epoch(epoch), self._collated(epoch), strict=True):
+        for (_, plan), (pixels, labels) in zip(
+            self._plans.epoch(epoch, first_step), self._collated(epoch, first_step), strict=True
+        ):
             images = pixels.to(self.device, non_blocking=True).to(self.dtype)
             yield batch_of(plan, images, labels.to(self.device, non_blocking=True))
 
@@ -117,11 +119,11 @@ class ReferenceTraining:
         self._plans.close()
         self._end_workers()
 
-    def _collated(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _collated(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pixels float32 (B, H, W, M * C) and labels int64 (B, M, P) of each step, as the loader delivers them."""
         if self._loader is None:
             self._loader = self._make_loader()
-        self._keys.epoch = epoch
+        self._keys.epoch, self._keys.first_step = epoch, first_step
         try:
             # The same iterator each time, as the workers stay: it forgets what is left of the epoch before.
             iterator = self._iterator = iter(self._loader)
@@ -166,15 +168,15 @@ class ReferenceTraining:
 
 
 class StepKeys:
-    """Batch sampler: the keys of each step of an epoch, which is set before an iteration begins."""
+    """Batch sampler: the keys of each step of an epoch from one on, which are set before an iteration begins."""
 
     def __init__(self, steps: int, rows: int):
-        self.epoch = 1
+        self.epoch, self.first_step = 1, 0
         self._steps, self._rows = steps, rows
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        return ([(epoch, step, row) for row in range(self._rows)] for step in range(self._steps))
+        epoch, first = self.epoch, self.first_step
+        return ([(epoch, step, row) for row in range(self._rows)] for step in range(first, self._steps))
 
 
 class Rows:

@@ -36,7 +36,9 @@ from mixmo_fast.training.profile import ProfiledBatches
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment
 from mixmo_fast.training.step import TrainingStep, make_optimizer
+from mixmo_fast.training.stopping import stop_requests
 from mixmo_fast.training.summary import final_metrics, summarise
+from mixmo_fast.training.within import parse_within
 
 
 def train_run(
@@ -131,8 +133,9 @@ def _train(
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
     name, checkpoint, started_from = folder.name, beginning.checkpoint, beginning.started_from
     done = checkpoint.epoch if checkpoint else 0
+    within = parse_within(checkpoint.within, ranks.count, str(folder)) if checkpoint else None
     complete = done >= config.schedule.epochs and has_ended(folder)
-    if not ranks.agree((done, complete, started_from and started_from.sha256)):
+    if not ranks.agree((done, within and within.steps, complete, started_from and started_from.sha256)):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
     if complete and checkpoint:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
@@ -154,7 +157,7 @@ def _train(
     momentum, loaded = load_beginning(network, beginning, folder)
     recipe = build.make_recipe(config, dataset, ranks)
     batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, recipe)
-    with closing(batches), ExitStack() as cleanup:
+    with closing(batches), stop_requests() as stop, ExitStack() as cleanup:
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
@@ -180,7 +183,7 @@ def _train(
             RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
         )
         if not ranks.writes:
-            train(config, step, batches, test, None, folder, progress, first_epoch)
+            train(config, step, batches, test, None, folder, progress, first_epoch, within=within, stop=stop)
             return
         watched = batches
         if profile is not None:
@@ -201,7 +204,7 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw, data=known)
+        train(config, step, watched, test, log, folder, progress, first_epoch, draw, known, within, stop)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run at the end of an epoch.
+    """The state of a run at the end of an epoch, or within the one after it.
 
     Attributes:
         epoch: Epochs completed.
@@ -45,6 +45,8 @@ class Checkpoint:
         history: The rows of `metrics.jsonl` up to this epoch, JSON.
         data: The data set that was trained on, the JSON of `mixmo_fast.runfolder.trained_on.TrainedOn`; empty in
             checkpoints of versions that kept none.
+        within: Where the run stands within the epoch after those, a `mixmo_fast.training.within.Within` as a
+            dictionary; empty at the end of an epoch.
     """
 
     epoch: int
@@ -54,6 +56,7 @@ class Checkpoint:
     scaler: dict[str, Any]
     history: str
     data: str = ""
+    within: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:

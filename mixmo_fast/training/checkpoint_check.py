@@ -96,7 +96,7 @@ def first_wrong_field(content: Mapping[str, Any]) -> str | None:
     for key in ("config", "history", "data"):
         if not isinstance(content[key], str):
             return f"{key}: found {_short(content[key])}, allowed: text"
-    for key in ("network", "optimizer", "scaler"):
+    for key in ("network", "optimizer", "scaler", "within"):
         if not isinstance(content[key], dict):
             return f"{key}: found {_short(content[key])}, allowed: a dictionary"
     if not content["network"]:

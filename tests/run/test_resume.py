@@ -22,8 +22,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(lab, trained, mon
     whole_epoch = ResidentTraining.epoch
     taken = itertools.count()
 
-    def interrupted(self, epoch):
-        for batch in whole_epoch(self, epoch):
+    def interrupted(self, epoch, first_step=0):
+        for batch in whole_epoch(self, epoch, first_step):
             # The picture of the first batch looks at some steps, too.
             if loop_is_running and next(taken) == steps:
                 raise KeyboardInterrupt
