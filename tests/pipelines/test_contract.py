@@ -231,6 +231,19 @@ def test_nor_with_resized_crops_does_the_number_of_workers(data, pipeline, worke
     assert_epochs_are_the_witness(data, USUAL, pipeline, RESIZED_CROPS[0], workers)
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_an_epoch_of_resized_crops_goes_on_from_any_step(data, pipeline):
+    config, dataset = config_of(*USUAL, RESIZED_CROPS[0]), open_dataset(data, "cifar100")
+    with (
+        closing(make_batches(config, dataset, pipeline)) as found,
+        closing(make_batches(config, dataset, "resident")) as whole,
+    ):
+        assert found.steps_per_epoch > 32  # more than a block of plans
+        for step, expected in enumerate(whole.epoch(2)):
+            if step in (1, 33):
+                assert_same_batch(next(iter(found.epoch(2, step))), expected, step)
+
+
 @pytest.fixture(scope="module")
 def by_resident(tmp_path_factory, digits) -> dict[str, torch.Tensor]:
     """The weights that an epoch ends in."""

@@ -1,5 +1,7 @@
 """The pixels of resized crops: Pillow's bytes, whoever makes them, and a run that may be interrupted anywhere."""
 
+import os
+import signal
 from contextlib import closing
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from recipes import RESIZED, small_recipe
 from small_dataset import assert_same_batch
 from torch._inductor import metrics
 
+from mixmo_fast.errors import Stopped
 from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembly.assemble import ONE_KERNEL, assemble, assemble_resized_pixels, normalisation_table
@@ -218,15 +221,15 @@ def test_training_with_them_runs_and_goes_on_bit_for_bit(tmp_path, digits, monke
     whole.train()
     whole_epoch = ResidentTraining.epoch
 
-    def interrupted(self, epoch):
-        for number, batch in enumerate(whole_epoch(self, epoch)):
-            if epoch == 2 and number == 9:
-                raise KeyboardInterrupt
+    def interrupted(self, epoch, first_step=0):
+        for number, batch in enumerate(whole_epoch(self, epoch, first_step), start=first_step):
+            if epoch == 2 and number == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
             yield batch
 
     with monkeypatch.context() as patch:
         patch.setattr(ResidentTraining, "epoch", interrupted)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Stopped, match="in epoch 2, after step 6"):
             stopped.train()
     stopped.train()
     assert "continuing" in stopped.printed.getvalue()
