@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mixmo_fast.mixing.methods import FEATURE_ALIASES, IMAGE_ALIASES, MixingMethod, MsdaMethod
+from mixmo_fast.mixing.methods import (
+    FEATURE_ALIASES,
+    IMAGE_ALIASES,
+    LEAST_CONCENTRATION,
+    MOST_CONCENTRATION,
+    MixingMethod,
+    MsdaMethod,
+    is_concentration,
+)
 from mixmo_fast.networks.kinds import KINDS, KindName
 
 
@@ -43,6 +51,11 @@ Ratio = Annotated[float, Field(ge=0.01, le=100)]
 def _own_name(aliases: Mapping[str, str]) -> BeforeValidator:
     """Puts a method's own name for an alias; anything else stays as it is, for the field's type to judge."""
     return BeforeValidator(lambda value: aliases.get(value, value) if isinstance(value, str) else value)
+
+
+def _check_concentration(key: str, value: float) -> None:
+    if not is_concentration(value):
+        raise ValueError(f"{key}: found {value:g}, allowed: 0, or {LEAST_CONCENTRATION:g} to {MOST_CONCENTRATION:g}")
 
 
 SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
@@ -132,8 +145,8 @@ class MixingConfig(_Section):
     replacement: Annotated[MixingMethod, _own_name(FEATURE_ALIASES)] = "linear"
     """Mixing of the steps that do not use `method`; linear (alias mixup) in the paper."""
     alpha: float = Field(default=2.0, ge=0, le=1000)
-    """Concentration of the Dirichlet law that the ratios are drawn from; 0: exactly 1/M each (MIMO)."""
-    weight_root: float = Field(default=3.0, gt=0, le=1000)
+    """Concentration of the Dirichlet law that the ratios are drawn from, 0.001 or more; 0: exactly 1/M each (MIMO)."""
+    weight_root: float = Field(default=3.0, ge=0.001, le=1000)
     """Root r of the ratio in a member's loss weight kappa^(1/r): 1 keeps the ratio, more evens it out."""
     decay_from: float = Field(default=11 / 12, gt=0, le=1)
     """Fraction of the run after which `prob` falls linearly, to reach 0 at the last epoch."""
@@ -145,6 +158,11 @@ class MixingConfig(_Section):
             return values
         linear = all(values.get(key, "linear") in ("linear", "mixup") for key in ("method", "replacement"))
         return {**values, "prob": 1.0 if linear else PUBLISHED_PATCH_PROB}
+
+    @model_validator(mode="after")
+    def _alpha_is_a_number_to_compute_with(self) -> "MixingConfig":
+        _check_concentration("mixing.alpha", self.alpha)
+        return self
 
     @model_validator(mode="after")
     def _replacement_has_steps(self) -> "MixingConfig":
@@ -170,7 +188,12 @@ class MsdaConfig(_Section):
     prob: float = Field(default=0.5, ge=0, le=1)
     """Probability that an image is mixed at all."""
     beta: float = Field(default=1.0, ge=0, le=1000)
-    """The ratio is drawn from Beta(beta, beta); 1 is uniform, 0 means exactly 1/2."""
+    """The ratio is drawn from Beta(beta, beta), 0.001 or more; 1 is uniform, 0 means exactly 1/2."""
+
+    @model_validator(mode="after")
+    def _beta_is_a_number_to_compute_with(self) -> "MsdaConfig":
+        _check_concentration("msda.beta", self.beta)
+        return self
 
 
 class BatchConfig(_Section):

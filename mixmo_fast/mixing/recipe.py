@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from mixmo_fast.mixing.methods import MASKS, MixingMethod, MsdaMethod
+from mixmo_fast.mixing.methods import MASKS, MixingMethod, MsdaMethod, is_concentration
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class ManifoldMixing:
         weight_root: r; a member's loss weight is proportional to kappa ** (1/r).
         decay_from: Share of the run's epochs after which `prob` falls linearly, to 0 in the last epoch.
         replacement: Linear in the paper, or any other method.
+
+    Raises:
+        ValueError: On a number that nothing can be drawn with.
     """
 
     method: MixingMethod
@@ -28,6 +31,15 @@ class ManifoldMixing:
     weight_root: float
     decay_from: float
     replacement: MixingMethod = "linear"
+
+    def __post_init__(self):
+        if not is_concentration(self.alpha):
+            raise ValueError(f"alpha is {self.alpha}: ratios are drawn with 0, or 0.001 to 1000")
+        if not (0 <= self.prob <= 1 and 0 < self.decay_from <= 1 and 0.001 <= self.weight_root <= 1000):
+            raise ValueError(
+                f"prob is {self.prob}, decay_from {self.decay_from}, weight_root {self.weight_root}: they lie in "
+                "0..1, above 0 and up to 1, and in 0.001..1000"
+            )
 
 
 @dataclass(frozen=True)
@@ -38,11 +50,20 @@ class InputMixing:
         method: `mixup`, `cutmix`, or another mask.
         prob: Probability that an image is mixed at all.
         beta: The ratio lam is drawn from Beta(beta, beta); 0 means exactly 1/2.
+
+    Raises:
+        ValueError: On a number that nothing can be drawn with.
     """
 
     method: MsdaMethod
     prob: float
     beta: float
+
+    def __post_init__(self):
+        if not is_concentration(self.beta):
+            raise ValueError(f"beta is {self.beta}: ratios are drawn with 0, or 0.001 to 1000")
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"prob is {self.prob}: it lies in 0..1")
 
 
 @dataclass(frozen=True)

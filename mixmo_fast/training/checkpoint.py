@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,12 @@ from mixmo_fast.training.checkpoint_check import (
 )
 
 FORMAT = 1
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files may not become so large here (ulimit -f)",
+}
 
 
 @dataclass(frozen=True)
@@ -79,12 +85,17 @@ def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] =
     """
     temporary = path.with_name(f".{path.name}.tmp")
     link = path.with_name(f".{path.name}.link")
+    told: OSError | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A process that died here once may have left this name as a link to a checkpoint that counts.
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            torch.save(dict(content), file)
+            noted = _Noted(file)
+            try:
+                torch.save(dict(content), cast("IO[bytes]", noted))  # it writes, and asks for nothing else
+            finally:
+                told = noted.error
             file.flush()
             os.fsync(file.fileno())
         for alias in aliases:
@@ -100,15 +111,32 @@ def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] =
         for leftover in (temporary, link):
             with suppress(OSError):  # a parent of it may be no folder
                 leftover.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "write" not in str(error):
+        cause = error if isinstance(error, OSError) else told
+        if cause is None:
             raise  # not of the file: a device's error that comes to light when its tensors are copied
-        # torch hides what the file system said behind a RuntimeError of its own.
-        cause = error if isinstance(error, OSError) else error.__context__
-        full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else str(error).splitlines()[0]
+        reason = _FULL.get(cause.errno or 0, cause.strerror or str(cause))
         raise CheckpointError(
             f"{path}: cannot write the checkpoint of epoch {content['epoch']}: {reason}; earlier ones are untouched"
         ) from error
+
+
+class _Noted:
+    """Passes bytes on to a file, and notes what the system says, which torch hides behind errors of its own."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Appends `content`."""
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing yet: it is done once everything is written."""
 
 
 def _flush_folder(folder: Path) -> None:

@@ -80,18 +80,19 @@ def configs(draw) -> Config:
             "crop_padding": st.none() | st.integers(0, 64),
         }
     )
+    concentration = st.just(0.0) | number(0.001, 1000)
     mixing = {
         "method": draw(st.sampled_from(["linear", "patch", "mixup", "cutmix"])),
         "prob": draw(number(0, 1)),
-        "alpha": draw(number(0, 1000)),
-        "weight_root": draw(above_zero),
+        "alpha": draw(concentration),
+        "weight_root": draw(number(0.001, 1000)),
         "decay_from": draw(number(0, 1, exclude_max=True, exclude_min=True)),
         "replacement": draw(st.sampled_from(["linear", "patch", "mixup", "cow"])),
     }
     msda = {
         "method": draw(st.sampled_from(["mixup", "cutmix"])),
         "prob": draw(number(0, 1)),
-        "beta": draw(number(0, 1000)),
+        "beta": draw(concentration),
     }
     return Config.model_validate(
         {

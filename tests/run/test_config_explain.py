@@ -116,8 +116,8 @@ def configs(draw) -> Config:
         tree["mixing"] = {
             "method": draw(st.sampled_from(["linear", "patch", *OTHERS])),
             "prob": draw(probability),
-            "alpha": draw(st.sampled_from([0.0, 2.0]) | number(0, 1000)),
-            "weight_root": draw(st.sampled_from([1.0, 3.0]) | above_zero),
+            "alpha": draw(st.sampled_from([0.0, 2.0]) | number(0.001, 1000)),
+            "weight_root": draw(st.sampled_from([1.0, 3.0]) | number(0.001, 1000)),
             "decay_from": draw(st.sampled_from([1.0, 11 / 12]) | number(0, 1, exclude_min=True)),
         }
         if tree["mixing"]["prob"] < 1 or tree["mixing"]["decay_from"] < 1:
