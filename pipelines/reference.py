@@ -88,8 +88,8 @@ class ReferenceTraining:
         self.steps_per_epoch = recipe.steps_per_epoch
         self.workers = available_cores() if workers is None else workers
         self.device, self.dtype = device, dtype
-        # The workers draw the plans again, and alone need to know what AugMix does.
-        self._plans = PlanFeed(replace(recipe, augmix=False), seed, device)
+        # The workers draw the plans again, and alone need to know how images are augmented.
+        self._plans = PlanFeed(replace(recipe, augmix=False, resized_crop=None), seed, device)
         self._keys = StepKeys(recipe.steps_per_epoch, recipe.own_rows)
         shared = SharedImages(images) if self.workers and isinstance(images, np.ndarray) else images
         self._rows = Rows(shared, labels, mean, std, recipe, seed)
@@ -229,7 +229,10 @@ class Rows:
         """An image (0) or its partner (1), cropped, flipped and normalised: float32 (C, H, W)."""
         place = row, member, which
         image = Image.fromarray(self._images[plan.index[place]])
-        if padding := self._recipe.crop_padding:
+        if self._recipe.resized_crop:
+            size = list(self._recipe.image_size)
+            image = TF.resized_crop(image, *plan.crop[place].tolist(), size, TF.InterpolationMode.BILINEAR)
+        elif padding := self._recipe.crop_padding:
             top, left = plan.offset[place].tolist()
             image = TF.crop(TF.pad(image, padding), top, left, *self._recipe.image_size)
         if plan.flip[place]:

@@ -36,11 +36,16 @@ def _no_number(value: object) -> object:
 PUBLISHED_PATCH_PROB = 0.5
 """Probability of patch mixing in the published Cut-MixMo runs; at other steps they mix linearly."""
 
+RESIZED_CROP = {"crop_scale": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
+"""Shares of the area and ratios of resized crops, where a configuration does not say (torchvision's)."""
+
 Switch = Annotated[Literal["auto", True, False], BeforeValidator(_no_number)]
 """Yes, no, or what is fastest on the device."""
 
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
 Factor = Annotated[float, Field(gt=0, le=1000)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
 
 
 def _own_name(aliases: Mapping[str, str]) -> BeforeValidator:
@@ -70,14 +75,42 @@ class DataConfig(_Section):
 
     dataset: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)
     """Name of the data set: lowercase letters, digits and underscores, a letter first."""
-    augmentation: Literal["standard", "augmix"] = "standard"
-    """Crop and flip only (standard), or AugMix behind them (augmix, arXiv 1912.02781)."""
+    augmentation: Literal["standard", "augmix", "resized_crop"] = "standard"
+    """Crop and flip only (standard), AugMix behind them (augmix, arXiv 1912.02781), or crops stretched to the image."""
     crop_padding: int | None = Field(default=None, ge=0, le=64)
-    """Zeros added to each side before the random crop, in pixels; null: the data set's own."""
+    """Zeros added to each side before the random crop, in pixels; null: the data set's own (resized ones: none)."""
+    # YAML has lists only, which a strict tuple would refuse; its numbers stay strict.
+    crop_scale: tuple[Share, Share] | None = Field(default=None, strict=False)
+    """Smallest and largest share of the area of a resized crop; default there [0.08, 1.0], else null."""
+    crop_ratio: tuple[Ratio, Ratio] | None = Field(default=None, strict=False)
+    """Smallest and largest width / height of a resized crop; default there [0.75, 1.333...], else null."""
     flip: bool | None = None
     """Whether an image is mirrored left to right with probability 1/2; null: the data set's own."""
     holdout: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the training images kept out of training, to fit a temperature on afterwards; 0 in the paper."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resized_crops_have_a_law(cls, values: object) -> object:
+        if not isinstance(values, dict) or values.get("augmentation") != "resized_crop":
+            return values
+        return values | {key: law for key, law in RESIZED_CROP.items() if values.get(key) is None}
+
+    @model_validator(mode="after")
+    def _crops_suit_augmentation(self) -> "DataConfig":
+        resized = self.augmentation == "resized_crop"
+        if resized and self.crop_padding is not None:
+            raise ValueError(
+                f"data.crop_padding: found {self.crop_padding}, allowed with data.augmentation resized_crop: only null"
+            )
+        for key, law in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
+            if law is not None and not resized:
+                raise ValueError(
+                    f"data.{key}: found {list(law)}, allowed with data.augmentation {self.augmentation}: only null"
+                )
+            if law is not None and law[0] > law[1]:
+                raise ValueError(f"data.{key}: found {list(law)}, allowed: the smaller number first")
+        return self
 
 
 class NetworkConfig(_Section):

@@ -32,6 +32,8 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
     for part in loc:
         if get_origin(model) is dict:
             return _in_words(get_args(model)[0 if as_key else 1])
+        if get_origin(model) is tuple:
+            return _in_words(get_args(model)[0])
         field = model.model_fields[part]
         model = _without_none(field.annotation)
     return _in_words(model, field.metadata) + (" or null" if model is not field.annotation else "")
@@ -40,8 +42,8 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
 def in_one_line(value: object) -> str:
     """A section of a configuration as `{key: value, ...}`, or a value that stands for itself."""
     if isinstance(value, BaseModel):
-        return "{" + ", ".join(f"{key}: {entry}" for key, entry in value.model_dump().items()) + "}"
-    return str(value)
+        return "{" + ", ".join(f"{key}: {in_one_line(entry)}" for key, entry in value.model_dump().items()) + "}"
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def _without_none(annotation: Any) -> Any:
@@ -59,6 +61,8 @@ def _in_words(annotation: Any, constraints: Sequence[object] = ()) -> str:
     if get_origin(annotation) is Literal:
         *names, last = ({True: "true", False: "false"}.get(value, value) for value in get_args(annotation))
         return f"{', '.join(names)} or {last}"
+    if get_origin(annotation) is tuple:
+        return f"a list of two numbers, each {_in_words(get_args(annotation)[0]).removeprefix('a number ')}"
     if get_origin(annotation) is dict:
         return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))
     if issubclass(annotation, BaseModel):

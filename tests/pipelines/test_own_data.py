@@ -1,5 +1,6 @@
 """Batches from images of one's own, in memory or behind a torch `Dataset`: those that a converted data set gives."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -86,6 +87,14 @@ def test_a_tensor_of_channels_first_is_the_same_images():
 @pytest.mark.parametrize("wrap", [Image.fromarray, np.asarray, as_tensor])
 def test_a_torch_dataset_gives_the_same_batches(wrap):
     assert_equal_batches(batches(Pairs(wrap), None, workers=0))
+
+
+def test_resized_crops_are_the_same_too():
+    recipe = dataclasses.replace(RECIPE, crop_padding=0, resized_crop=mf.ResizedCrop(scale=(0.3, 1.0)))
+    arrays, items = batches(IMAGES, LABELS, recipe), batches(Pairs(), None, recipe, workers=0)
+    for one, other, plain in zip(arrays, items, expected(), strict=True):
+        assert_same_batch(one, other)
+        assert not torch.equal(one.images, plain.images)
 
 
 def test_worker_processes_read_it(recwarn):
