@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import hypothesis
 import numba
 import pytest
 import torch
@@ -25,9 +26,14 @@ from pipelines.datasets.convert import convert
 os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", f"{tempfile.gettempdir()}/torchinductor_{getpass.getuser()}")
 
 
+# How long an example takes says nothing on a machine that does other things, or compiles a kernel for the first one.
+hypothesis.settings.register_profile("any time", deadline=None)
+hypothesis.settings.load_profile("any time")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    return available_cores()
+    return available_cores() + 1  # many tests wait for processes that they have started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

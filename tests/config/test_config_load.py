@@ -140,7 +140,7 @@ def configs(draw) -> Config:
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(configs())
 def test_config_to_yaml_and_back_is_the_identity(config):
     text = to_yaml(config)
@@ -148,7 +148,7 @@ def test_config_to_yaml_and_back_is_the_identity(config):
     assert to_yaml(parse_config(text, "x")) == text
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs())
 def test_other_yaml_readers_understand_what_is_written(config):
     assert Config.model_validate(yaml.safe_load(to_yaml(config))) == config
@@ -317,13 +317,13 @@ def test_hostile_text_is_refused_at_once(filler):
     assert time.process_time() - started < 20
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text() | st.text("{}[]:,-&*!|>'\"%@`#\n \t0aé\\", max_size=40))
 def test_any_text_at_all_gives_one_line_and_no_traceback(text):
     complaint(text)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

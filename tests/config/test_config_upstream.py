@@ -274,7 +274,7 @@ ANYTHING = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from([CUTMIXMO, SINGLE]), st.data())
 def test_any_value_anywhere_is_translated_into_a_valid_configuration_or_told_in_one_line(tree, data):
     dotted = data.draw(st.sampled_from(sorted(leaves(tree))))

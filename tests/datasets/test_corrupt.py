@@ -51,7 +51,7 @@ def test_the_result_has_the_type_and_layout_of_the_images(name):
     assert corrupt(pictures(3, 16, 20)[:0], name, 3, seed=0).shape == (0, 16, 20, 3)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(name=st.sampled_from(CORRUPTIONS), cuts=st.lists(st.integers(0, 10), max_size=3), seed=st.integers(0, 2**64 - 1))
 def test_cutting_a_split_into_batches_changes_nothing(name, cuts, seed):
     images = pictures(10, 15, 17)

@@ -27,7 +27,7 @@ def test_weighted_gaps_of_the_bins_are_the_ece(case, ensemble):
     assert weighted_gap(bins) == pytest.approx(evaluate_logits(logits, labels, ensemble).ece, rel=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(2, 5), st.integers(1, 20), st.floats(0.1, 9), st.integers(0, 1000))
 def test_bins_hold_what_a_slow_loop_puts_into_them(samples, classes, bins, scale, seed):
     rng = np.random.default_rng(seed)

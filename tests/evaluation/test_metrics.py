@@ -124,7 +124,7 @@ def slow_ece(confidence, right, bins=15):
     return total / len(confidence)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     samples=st.integers(1, 60),
     classes=st.sampled_from([1, 2, 3, 4, 11]),
@@ -144,7 +144,7 @@ def test_calibration_errors_equal_slow_loops(samples, classes, scale, seed):
     assert ece == pytest.approx(slow_ece(confidence.tolist(), right.tolist()), abs=1e-12)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(samples=st.integers(1, 80), classes=st.integers(1, 3), seed=st.integers(0, 1000))
 def test_tace_of_tied_probabilities_does_not_depend_on_the_order_of_samples(samples, classes, seed):
     rng = np.random.default_rng(seed)

@@ -66,7 +66,7 @@ def slow_separation(own, other):
 few = st.lists(st.integers(0, 6).map(float), min_size=1, max_size=45)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(own=few, other=few)
 def test_separation_equals_slow_loops_with_ties(own, other):
     found = separation("x", torch.tensor(own), torch.tensor(other))

@@ -149,7 +149,7 @@ def test_mean_corruption_error_is_the_one_counted_by_hand():
 fractions = st.floats(0, 0.99)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     ours=st.lists(st.tuples(fractions, fractions, fractions), min_size=3, max_size=3),
     theirs=st.lists(st.tuples(fractions, fractions, fractions), min_size=3, max_size=3),

@@ -19,7 +19,7 @@ def risks_of_order(wrong):
     return [sum(wrong[: i + 1]) / (i + 1) for i in range(len(wrong))]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from([0.3, 0.5, 0.9]), st.booleans()), min_size=1, max_size=6))
 def test_the_risk_is_the_mean_over_all_orders_of_equal_confidences(samples):
     orders = [o for o in permutations(samples) if [c for c, _ in o] == sorted((c for c, _ in o), reverse=True)]

@@ -54,7 +54,7 @@ def recipes(draw) -> tuple[Recipe, int]:
     return recipe, draw(st.integers(1, epochs))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(recipes(), st.integers(0, 2**63 - 1))
 def test_every_number_is_finite_and_in_its_range(drawn, seed):
     recipe, epoch = drawn

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import numba
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from places import TESTS
 from recipes import CUTMIX, PATCH, RESIZED, recipe
@@ -58,7 +58,6 @@ def recipes(draw) -> Recipe:
     )
 
 
-@settings(deadline=None)
 @given(recipes(), st.integers(0, 2**63 - 1), st.integers(1, 300), st.data())
 def test_kernels_draw_what_the_definition_says(a_recipe, seed, epoch, data):
     assert fits_kernels(a_recipe)

@@ -82,7 +82,6 @@ def assert_equal(first: StepPlan, second: StepPlan) -> None:
         np.testing.assert_array_equal(getattr(first, field.name), getattr(second, field.name), field.name)
 
 
-@settings(deadline=None)  # the first plan of a process compiles
 @given(recipes(), st.integers(0, 2**63 - 1), st.integers(1, 300))
 def test_a_step_drawn_alone_equals_the_same_step_of_a_block(a_recipe, seed, epoch):
     steps = min(4, a_recipe.steps_per_epoch)

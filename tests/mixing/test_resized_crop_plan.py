@@ -40,7 +40,7 @@ def laws(draw) -> ResizedCrop:
     return ResizedCrop((scale[0], scale[1]), (ratio[0], ratio[1]))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(laws(), st.integers(1, 70), st.integers(1, 70), st.integers(0, 2**32))
 def test_boxes_lie_in_the_image_and_are_not_empty(law, height, width, seed):
     boxes = choose_boxes(words_of(seed, 40), law, (height, width))

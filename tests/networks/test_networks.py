@@ -373,7 +373,7 @@ def test_step_traces_into_one_graph_without_breaks():
         torch.testing.assert_close(traced_shared, network(images[:, :3]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     data=st.data(), rows=st.integers(1, 3), members=st.integers(1, 4), height=st.integers(1, 7), width=st.integers(1, 7)
 )

@@ -104,7 +104,7 @@ def test_images_change_as_much_and_as_often_as_the_authors_do(number, seed):
     np.testing.assert_allclose(blocks, golden["mean_image_8x8_blocks_channel_0"], atol=0.012)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31), st.sampled_from([(8, 8), (32, 32), (5, 17), (64, 64), (1, 3)]), st.integers(1, 30))
 def test_many_at_once_have_the_bits_of_one_at_a_time_by_pillow(seed, size, count):
     images, plan = images_of(count, *size), drawn_alone(seed, count)
@@ -152,7 +152,7 @@ def test_an_image_does_not_depend_on_those_beside_it():
     assert np.array_equal(np.concatenate(alone), as_bytes(images, plan))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=4, max_size=4), st.integers(1, 40))
 def test_words_at_a_place_are_numpys(numbers, count):
     first_key, second_key, second, third = numbers

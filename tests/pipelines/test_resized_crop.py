@@ -77,7 +77,7 @@ def boxes_in(draw, size: tuple[int, int], rows: int) -> np.ndarray:
     return np.array(boxes, dtype=np.int32)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data(), st.integers(1, 100), st.integers(1, 100), st.integers(0, 2**32))
 def test_all_make_the_bytes_that_torchvision_makes_by_pillow(data, height, width, seed):
     random = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from lab import CONFIG, ROOT
 from programs import run_timed
@@ -140,7 +140,6 @@ def test_milestones_that_fall_together_multiply_and_those_past_the_end_go():
     assert shorten(config, 1.0) is config
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 2000),
     st.integers(0, 10_000),

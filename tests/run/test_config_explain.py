@@ -179,7 +179,7 @@ def words_about(config: Config) -> dict[str, bool]:
     }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(configs())
 def test_what_is_configured_is_told_and_nothing_else(config):
     text = "\n".join(f"{heading}\n{words}" for heading, words in told(config).items())
@@ -188,7 +188,7 @@ def test_what_is_configured_is_told_and_nothing_else(config):
     assert not re.search(r"None|nan\b|inf\b|\{|\}|\n\n", text)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs())
 def test_steps_and_rows_are_those_of_the_plan(config):
     recipe = build.make_recipe(config, DATASETS[config.data.dataset])
@@ -202,7 +202,7 @@ def test_steps_and_rows_are_those_of_the_plan(config):
     assert recipe.trained_images == steps * distinct + (int(left[1].replace(",", "")) if left else 0)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs())
 def test_the_table_of_rates_holds_the_rates_that_training_uses(config):
     steps = build.make_recipe(config, DATASETS[config.data.dataset]).steps_per_epoch
@@ -218,7 +218,7 @@ def test_the_table_of_rates_holds_the_rates_that_training_uses(config):
     assert coming <= set(moments)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(configs())
 def test_the_probability_of_a_method_is_the_one_that_is_drawn_with(config):
     assume(config.mixing is not None)
@@ -278,7 +278,7 @@ def test_common_rows_are_counted_as_the_plan_draws_them(rho, common):
         assert f"{common} rows of a step" in text if common < 64 else "in each of the 64 rows" in text
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(20, 300), st.integers(20, 300))
 def test_the_numbers_of_augmix_are_those_that_images_are_changed_by(height, width):
     config = changed(BEST, data={"augmentation": "augmix"})

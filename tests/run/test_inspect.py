@@ -55,7 +55,7 @@ def test_the_layers_are_the_trunks_without_its_shortcuts_and_count_alike(network
     assert len(active_filters(preact_resnet18(1, 1, 10))) == 16
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(members=st.integers(1, 4), samples=st.integers(1, 30), seed=st.integers(0, 99))
 def test_accuracy_by_members_is_the_mean_over_subsets(members, samples, seed):
     rng = np.random.default_rng(seed)
