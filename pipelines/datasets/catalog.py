@@ -250,7 +250,10 @@ _TINYIMAGENET = DatasetInfo(
         ),
     ),
     archive="tiny-imagenet-200.zip",
-    places=("", "tiny-imagenet-200", "tinyimagenet-originals", "tinyimagenet-originals/tiny-imagenet-200"),
+    places=(
+        *("", "tiny-imagenet-200", "tinyimagenet-originals", "tinyimagenet-originals/tiny-imagenet-200"),
+        "tinyimagenet200-data",
+    ),
 )
 
 DATASETS = MappingProxyType({info.name: info for info in (_DIGITS, _FASHION_MNIST, _CIFAR10, _CIFAR100, _TINYIMAGENET)})

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.client
 import lzma
+import re
 import socket
 import tarfile
 import zipfile
@@ -27,6 +28,9 @@ Progress = Callable[[str, int, int], None]
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
 
 _DOWNLOAD_TIMEOUT_S = 30.0
+
+_LARGEST_BYTES = 1 << 29  # of one original file, unpacked; the largest there is has 150 MB
+_READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,44 @@ def read_files(info: DatasetInfo, where: Path, verify: bool) -> Iterator[tuple[O
     except DAMAGED as error:
         raise damaged(where, error) from error
     if wanted:
-        raise DataError(f"{where}: {', '.join(wanted)} not found: it is cut short or not the original of {info.name}")
+        raise DataError(
+            f"{where}: {', '.join(wanted)} not found: it is cut short or not the original of {info.name}"
+            f"{_other_version(where)}"
+        )
+
+
+def _other_version(where: Path) -> str:
+    """What an archive holds instead, where that is known; the end of a message."""
+    if where.is_file():
+        with tarfile.open(where) as tar:
+            names = [PurePosixPath(name) for name in tar.getnames()]
+        for suffix, version in ((".bin", "binary"), (".mat", "MATLAB")):
+            if any(name.suffix == suffix for name in names):
+                return f"; this is the {version} version, the Python version is wanted"
+    return ""
+
+
+def check_zip(archive: zipfile.ZipFile, where: Path) -> None:
+    """Refuses an archive that cannot be read here, before anything is.
+
+    Raises:
+        DataError: It is encrypted, packed by another method, or a file in it claims an absurd size.
+    """
+    for part in archive.infolist():
+        if part.flag_bits & 1:
+            problem = "is encrypted"
+        elif part.compress_type not in _READABLE:
+            problem = "is packed by a method that Python cannot read"
+        elif part.file_size > _LARGEST_BYTES:
+            problem = f"holds a file of {part.file_size:,} bytes, more than any original"
+        else:
+            continue
+        raise DataError(f"{where}: {problem}: unpack it with another program and name the folder by --source")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a path has a part that is never data: hidden, or what macOS puts into archives."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
 
 
 def check_md5(found: str, published: str, where: Path, name: str = "") -> None:
@@ -112,7 +153,7 @@ def check_md5(found: str, published: str, where: Path, name: str = "") -> None:
 
 def damaged(where: Path, error: BaseException) -> DataError:
     """The error for a file that cannot be read to its end."""
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason = " ".join(re.sub(r" <.* object at 0x\w+>", "", str(error)).split()) or type(error).__name__
     return DataError(f"{where}: cut short or damaged ({reason}): fetch it again")
 
 
@@ -171,10 +212,16 @@ def _folder_members(folder: Path, names: dict[str, OriginalFile]) -> Iterator[tu
             continue
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-                content = file.read()
+                content = file.read(_LARGEST_BYTES + 1)
         except DAMAGED as error:
             raise damaged(path, error) from error
+        _check_size(len(content), path)
         yield name, content
+
+
+def _check_size(size: int, path: Path) -> None:
+    if size > _LARGEST_BYTES:
+        raise DataError(f"{path}: more than {_LARGEST_BYTES:,} bytes, which no original file has")
 
 
 def _tar_members(archive: Path, names: dict[str, OriginalFile]) -> Iterator[tuple[str, bytes]]:
@@ -182,7 +229,10 @@ def _tar_members(archive: Path, names: dict[str, OriginalFile]) -> Iterator[tupl
     with tarfile.open(archive) as tar:
         for member in tar:
             name = PurePosixPath(member.name).name
-            if member.isfile() and name in names and (file := tar.extractfile(member)):
+            if member.isfile() and name in names and not is_hidden(member.name.removeprefix("./")):
+                _check_size(member.size, archive / member.name)
+                file = tar.extractfile(member)
+                assert file is not None  # of a file there always is one
                 yield name, file.read()
             if not names:  # the reader takes each name off as it gets it
                 return

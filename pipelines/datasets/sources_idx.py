@@ -15,6 +15,7 @@ from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DatasetInfo
 from pipelines.datasets.sources_files import read_files
 
+_MOST_DIMENSIONS = 4
 _UINT8 = 8
 
 
@@ -50,6 +51,8 @@ def parse_idx(content: bytes, path: Path) -> np.ndarray:
     if len(content) < 4 or content[:3] != bytes((0, 0, _UINT8)) or len(content) < 4 + 4 * content[3]:
         raise DataError(f"{path}: not an IDX file of unsigned bytes (it starts with {content[:4].hex()})")
     dimensions = content[3]
+    if not 1 <= dimensions <= _MOST_DIMENSIONS:
+        raise DataError(f"{path}: an array of {dimensions} dimensions, allowed: 1 to {_MOST_DIMENSIONS}")
     shape = struct.unpack(f">{dimensions}I", content[4 : 4 + 4 * dimensions])
     start = 4 + 4 * dimensions
     if len(content) != start + math.prod(shape):

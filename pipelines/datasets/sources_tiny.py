@@ -1,9 +1,10 @@
 """Reads Tiny ImageNet: 64 x 64 JPEG files in an archive or a folder.
 
 `train/<wnid>/images/*.JPEG` gives the training split, `val` the test split, either as published
-(`val/images/*.JPEG` and the table `val/val_annotations.txt`) or rearranged (`val/<wnid>/*.JPEG` or
-`val/<wnid>/images/*.JPEG`). A class is the rank of its wnid among the sorted names of the folders in `train`; images
-are ordered by wnid, then by file name, so both arrangements give the same arrays. Legend: N images, H W pixels.
+(`val/images/*.JPEG` and the table `val/val_annotations.txt`) or rearranged (`val/<wnid>/*.JPEG`,
+`val/<wnid>/images/*.JPEG` or, as mixmo-pytorch's script does, `val/images/<wnid>/*.JPEG`). A class is the rank of its
+wnid among the sorted names of the folders in `train`; images are ordered by wnid, then by file name, so all
+arrangements give the same arrays. Hidden files are no data. Legend: N images, H W pixels.
 """
 
 import hashlib
@@ -20,10 +21,11 @@ from PIL import Image, UnidentifiedImageError
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DatasetInfo
-from pipelines.datasets.sources_files import DAMAGED, Progress, check_md5, damaged
+from pipelines.datasets.sources_files import DAMAGED, Progress, check_md5, check_zip, damaged, is_hidden
 
 _SUFFIXES = (".jpeg", ".jpg")
 _CHUNK = 512
+_NAMED = 3  # of many damaged files
 
 
 def read_tiny(
@@ -50,9 +52,11 @@ def read_tiny(
                 names = _folder_names(where)
                 prefix, read = "", lambda name: (where / name).read_bytes()
             else:
+                check_zip(archive, where)
                 names = archive.namelist()
                 prefix, read = _prefix(names), archive.read
-            return _read_tree(info, where, sorted(names), prefix, read, progress)
+            seen = sorted(name for name in names if not is_hidden(name.removeprefix(prefix)))
+            return _read_tree(info, where, seen, prefix, read, progress)
     except DAMAGED as error:
         raise damaged(where, error) from error
 
@@ -66,7 +70,7 @@ def _prefix(names: Iterable[str]) -> str:
     """What stands before `train/` in the archive's names."""
     for name in names:
         parts = name.split("/")
-        if "train" in parts[:-1]:
+        if "train" in parts[:-1] and "__MACOSX" not in parts:
             return "".join(f"{part}/" for part in parts[: parts.index("train")])
     return ""
 
@@ -83,7 +87,9 @@ def _read_tree(
     wnids = sorted({wnid for wnid, _ in train})
     annotations = f"{prefix}val/val_annotations.txt"
     test = _images_by_class(names, f"{prefix}val/")
-    if test and all(wnid == "images" for wnid, _ in test):
+    if rearranged := _images_by_class(names, f"{prefix}val/images/"):
+        test = rearranged
+    elif test and all(wnid == "images" for wnid, _ in test):
         if annotations not in names:
             raise DataError(f"{where}: val/val_annotations.txt not found, so the images in val/images have no label")
         test = _annotated(where, read(annotations).decode("utf-8", "replace"), [name for _, name in test])
@@ -126,6 +132,7 @@ def _decode_all(
     description: str,
 ) -> np.ndarray:
     images = np.empty((len(names), info.height, info.width, info.channels), dtype=np.uint8)
+    unreadable: list[tuple[int, Exception]] = []
 
     def decode(index: int) -> None:
         try:
@@ -134,8 +141,8 @@ def _decode_all(
                     found = f"{image.width} x {image.height}"
                     raise DataError(f"{where}: {names[index]} is {found} pixels, not {info.width} x {info.height}")
                 images[index] = np.asarray(image.convert("RGB"))
-        except (UnidentifiedImageError, SyntaxError, *DAMAGED) as error:
-            raise damaged(where / names[index], error) from error
+        except (UnidentifiedImageError, SyntaxError, Image.DecompressionBombError, *DAMAGED) as error:
+            unreadable.append((index, error))
 
     # Threads, because decoding releases the interpreter's lock; chunks, so that an error or Ctrl-C is not held up.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -144,4 +151,13 @@ def _decode_all(
             list(pool.map(decode, range(first, done)))
             if progress is not None:
                 progress(description, done, len(names))
+    if len(unreadable) == 1:
+        ((index, error),) = unreadable
+        raise damaged(where / names[index], error) from error
+    if unreadable:
+        named = ", ".join(names[index] for index, _ in sorted(unreadable, key=lambda one: one[0])[:_NAMED])
+        more = ", ..." if len(unreadable) > _NAMED else ""
+        raise DataError(
+            f"{where}: {len(unreadable):,} files are cut short or damaged ({named}{more}): fetch them again"
+        )
     return images

@@ -195,7 +195,7 @@ def test_tiny_imagenet_is_the_same_from_every_arrangement(tmp_path):
     assert reference.train_labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert reference.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert (reference.train_images[1] == reference.train_images[1][..., :1]).all(), "a grey JPEG became colour"
-    for arrangement in ("", "flat", "deep"):
+    for arrangement in ("", "flat", "deep", "turned"):
         folder = tmp_path / f"as-{arrangement}" / "tiny-imagenet-200"
         originals.write_tiny_folder(folder, originals.tiny_files(arrangement))
         got = read(TINY, folder.parent, tmp_path)

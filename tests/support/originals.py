@@ -105,7 +105,8 @@ def jpeg_bytes(image: np.ndarray) -> bytes:
 
 
 def tiny_files(rearranged: str = "") -> dict[str, bytes]:
-    """Tiny ImageNet of 3 classes, by path; `val` as published, `flat` (val/<wnid>/) or `deep` (val/<wnid>/images/)."""
+    """Tiny ImageNet of 3 classes, by path; `val` as published, `flat` (val/<wnid>/), `deep` (val/<wnid>/images/) or
+    `turned` (val/images/<wnid>/)."""
     wnids = ("n03", "n01", "n02")
     files: dict[str, bytes] = {"wnids.txt": "\n".join(wnids).encode()}
     table = []
@@ -116,7 +117,12 @@ def tiny_files(rearranged: str = "") -> dict[str, bytes]:
             files[f"train/{wnid}/images/{wnid}_{number}.JPEG"] = jpeg_bytes(image)
         for number in (index, 5 - index):
             name = f"val_{number}.JPEG"
-            place = {"": "val/images", "flat": f"val/{wnid}", "deep": f"val/{wnid}/images"}[rearranged]
+            place = {
+                "": "val/images",
+                "flat": f"val/{wnid}",
+                "deep": f"val/{wnid}/images",
+                "turned": f"val/images/{wnid}",
+            }[rearranged]
             files[f"{place}/{name}"] = jpeg_bytes(random_images(1, 64, 64, seed=100 + number)[0])
             table.append(f"{name}\t{wnid}\t0\t32\t44\t62\n")
     if not rearranged:
