@@ -142,7 +142,8 @@ def _train(
     dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
     if ranks.writes:
         ranks.wait()
-    network = build.make_network(config, dataset.classes)
+    filled_later = checkpoint is not None or beginning.start is not None
+    network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later)
     how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
     momentum, loaded = load_beginning(network, beginning, folder)

@@ -1,9 +1,12 @@
 """The training loop, read from top to bottom.
 
-It knows a pipeline only as an iterable of batches. All randomness is in the plans, keyed by seed and epoch, so a run
-that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from epoch e + 1 on.
+It knows a pipeline only as an iterable of batches. All randomness, of plans and of layers that draw, is keyed by seed
+and epoch, so a run that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from
+epoch e + 1 on.
 """
 
+import hashlib
+import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -95,7 +98,7 @@ def _train_epoch(
 ) -> tuple[StepTotals, float, float]:
     """One epoch: its totals, its seconds, and its last learning rate."""
     started = time.perf_counter()
-    step.start_epoch()
+    step.start_epoch(_seed_of_layers(config, step.ranks.rank, epoch))
     for number, batch in enumerate(batches.epoch(epoch)):
         rate = learning_rate(config, batches.steps_per_epoch, epoch, number)
         step(batch, rate)
@@ -103,6 +106,12 @@ def _train_epoch(
         writer.check()
     totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time
     return totals, time.perf_counter() - started, rate
+
+
+def _seed_of_layers(config: Config, rank: int, epoch: int) -> int:
+    """Of what a library's layers draw in an epoch, dropout's zeros say, so that it repeats when a run goes on."""
+    key = struct.pack("<3q", config.seed, rank, epoch)
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "little", signed=True)
 
 
 def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> Checkpoint:

@@ -178,9 +178,15 @@ class TrainingStep:
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()
 
-    def start_epoch(self) -> None:
-        """Starts the totals anew and puts the network into training mode."""
+    def start_epoch(self, seed: int | None = None) -> None:
+        """Starts the totals anew and puts the network into training mode.
+
+        Args:
+            seed: Of torch's own generators, which dropout and the like draw from; None: they stay as they are.
+        """
         self.network.train()
+        if seed is not None:
+            torch.manual_seed(seed)
         for total in (self._loss, self._hits, self._taken):
             total.zero_()
         self._bad_step.fill_(_NEVER)
