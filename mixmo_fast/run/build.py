@@ -164,7 +164,8 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
     """What the plans are drawn from.
 
     Raises:
-        ConfigError: When the data set does not fill one step, or a step's rows cannot be shared out to the ranks.
+        ConfigError: When the data set does not fill one step, a step's rows cannot be shared out to the ranks, or masks
+            do not fit the network's map.
     """
     data, batch = config.data, config.batch
     if batch.rows % ranks.count:
@@ -178,25 +179,28 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
             f"batch.rows: {batch.rows} rows are more than {images} training images of {dataset.name} "
             f"x {batch.repetitions} repetitions; lower batch.rows"
         )
-    return Recipe(
-        images=dataset.train_images,
-        rows=batch.rows,
-        repetitions=batch.repetitions,
-        members=config.network.members,
-        image_size=size,
-        map_size=stem.map_size,
-        map_channels=stem.channels,
-        crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
-        flip=dataset.flip if data.flip is None else data.flip,
-        epochs=config.schedule.epochs,
-        mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
-        msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
-        input_repetition=batch.input_repetition,
-        held_out=held_out,
-        augmix=data.augmentation == "augmix",
-        parts=ranks.count,
-        part=ranks.rank,
-    )
+    try:
+        return Recipe(
+            images=dataset.train_images,
+            rows=batch.rows,
+            repetitions=batch.repetitions,
+            members=config.network.members,
+            image_size=size,
+            map_size=stem.map_size,
+            map_channels=stem.channels,
+            crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
+            flip=dataset.flip if data.flip is None else data.flip,
+            epochs=config.schedule.epochs,
+            mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
+            msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
+            input_repetition=batch.input_repetition,
+            held_out=held_out,
+            augmix=data.augmentation == "augmix",
+            parts=ranks.count,
+            part=ranks.rank,
+        )
+    except ValueError as error:  # masks of blocks, on the small map of a library's network
+        raise ConfigError(f"mixing, msda: {error}") from error
 
 
 def make_training_batches(

@@ -8,6 +8,7 @@ import timm
 import torch
 import torchvision
 
+import mixmo_fast as mf
 from mixmo_fast.config.schema import LibraryNetworkConfig, NetworkConfig
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.networks.anatomy import active_filters, encoder_l1
@@ -15,7 +16,9 @@ from mixmo_fast.networks.kinds import KINDS, LIBRARIES
 from mixmo_fast.networks.libraries import library_meta, library_network
 from mixmo_fast.networks.work import forward_macs, strides_over_the_map
 from mixmo_fast.reproduce.work import network_size
+from mixmo_fast.run.build import make_recipe
 from mixmo_fast.run.stem import stem_of
+from pipelines.datasets.catalog import dataset_info
 
 NAMED = [
     ("timm", "resnet18", 32, (16, 16), 64, (7, 7)),
@@ -86,6 +89,14 @@ def test_a_name_that_stands_for_nothing_is_refused_in_one_line(library, name, me
 def test_a_map_that_does_not_divide_the_image_is_refused():
     with pytest.raises(ConfigError, match=r"network\.name: inception_v3 maps images of 96x96 pixels to 47x47"):
         stem_of(LibraryNetworkConfig(kind="timm", name="inception_v3", members=2), 96, 96)
+
+
+def test_masks_of_blocks_that_do_not_fit_a_small_map_are_refused():
+    tree = mf.load_config("exp_cifar10_wrn2810-2_cutmixmo-p5_standard_bar1").model_dump()
+    network = {"kind": "timm", "name": "vit_tiny_patch16_224", "members": 2}
+    config = mf.load_config({**tree, "network": network}, "mixing.method=patchuphard")
+    with pytest.raises(ConfigError, match=r"mixing, msda: patchuphard places blocks of \d pixels, the map is \(2, 2\)"):
+        make_recipe(config, dataset_info("cifar10"))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
