@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mixmo_fast.api.own_data import batches_of as batches_of
+    from mixmo_fast.api.own_data import mean_and_std as mean_and_std
+    from mixmo_fast.api.own_data import normalise as normalise
     from mixmo_fast.api.parts import build_network as build_network
     from mixmo_fast.api.parts import convert as convert
     from mixmo_fast.api.parts import load_config as load_config
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from mixmo_fast.mixing.recipe import InputMixing as InputMixing
     from mixmo_fast.mixing.recipe import ManifoldMixing as ManifoldMixing
     from mixmo_fast.mixing.recipe import Recipe as Recipe
+    from mixmo_fast.mixing.recipe import ResizedCrop as ResizedCrop
     from mixmo_fast.networks.mimoify import mimoify as mimoify
     from mixmo_fast.networks.multi import MixMo as MixMo
     from mixmo_fast.run.evaluate import Evaluation as Evaluation
@@ -38,6 +42,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {  # the same, for Python itself
+    "mixmo_fast.api.own_data": ("batches_of", "mean_and_std", "normalise"),
     "mixmo_fast.api.parts": (
         *("build_network", "convert", "load_config", "make_recipe", "open_dataset"),
         *("test_batches", "training_batches"),
@@ -48,7 +53,7 @@ _NAMES = {  # the same, for Python itself
     "mixmo_fast.errors": ("MixmoError",),
     "mixmo_fast.mixing.block": ("mix_features", "render_masks"),
     "mixmo_fast.mixing.plan": ("StepPlan", "draw_step_plan"),
-    "mixmo_fast.mixing.recipe": ("InputMixing", "ManifoldMixing", "Recipe"),
+    "mixmo_fast.mixing.recipe": ("InputMixing", "ManifoldMixing", "Recipe", "ResizedCrop"),
     "mixmo_fast.networks.mimoify": ("mimoify",),
     "mixmo_fast.networks.multi": ("MixMo",),
     "mixmo_fast.run.evaluate": ("Evaluation",),

@@ -3,7 +3,8 @@
 The graph makes images, not batches: the samples of some rows of a step (`assembly/samples.py`). Mixing them, and laying
 the members side by side, is done where DALI left them, without a copy over the host. What the graph does has the same
 bits as `assembly/assemble.py`: positions are the plan's integers, and a byte becomes a float32 by the same table. With
-AugMix, which follows crop and flip, the graph ends there, and `assembly/augmix.py` goes on.
+AugMix, which follows crop and flip, the graph ends there, and `assembly/augmix.py` goes on. With resized crops it reads
+whole images, which the kernels of `resident` take for their data set, because DALI's own resize has other bytes.
 
 Shapes: N images of the data set, n samples, B rows of a step or of a part of it, M members, P = 2 (image, partner),
 K partners that are mixed in, C channels, H W pixels.
@@ -12,7 +13,7 @@ K partners that are mixed in, C channels, H W pixels.
 import importlib
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -30,7 +31,8 @@ from mixmo_fast.mixing.plan import StepPlan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembly.assemble import batch_of, normalisation_table
 from pipelines.assembly.augmix import Augmix
-from pipelines.assembly.samples import Samples, by_sample, list_samples, mix_by_numba, mix_by_torch, send
+from pipelines.assembly.pixels import Pixels
+from pipelines.assembly.samples import Samples, by_sample, list_samples, mix_by_numba, mix_by_torch, places_of, send
 from pipelines.datasets.store import Dataset
 from pipelines.plans import PlanFeed
 
@@ -106,17 +108,19 @@ class DaliTraining:
         self._source = _Source(dali.tensors.TensorCPU(dataset.load_images("train", mmap=True), layout=_LAYOUT))
         table = normalisation_table(dataset.mean, dataset.std)
         self._augmix = Augmix(table, recipe.image_size, device) if recipe.augmix else None
+        self._resized = Pixels(table, recipe, device, torch.float32) if recipe.resized_crop else None
         self._plans = PlanFeed(recipe, seed, device)
         samples = rows * recipe.members * (2 if recipe.msda else 1)
         ahead, threads = _STEPS_AHEAD * len(self._parts), workers or available_cores()
-        size, bytes_to = (dataset.height, dataset.width), None if recipe.augmix else table
+        size, bytes_to = (dataset.height, dataset.width), None if recipe.augmix or recipe.resized_crop else table
+        self._pool_size = samples
         self._graph: Pipeline | None = _build_graph(dali, size, bytes_to, device, self._source, samples, ahead, threads)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch counted from 1."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on."""
         self._end_epoch()
-        parts = self._source.parts = self._draw(epoch)
-        for _ in range(self.steps_per_epoch):
+        parts = self._source.parts = self._draw(epoch, first_step)
+        for _ in range(first_step, self.steps_per_epoch):
             if self._source.parts is not parts:
                 raise RuntimeError(f"epoch {epoch} was ended by the beginning of another one or by close()")
             yield self._next_batch()
@@ -140,6 +144,9 @@ class DaliTraining:
             (made,) = self._graph.run(stream)
             part = self._source.waiting.popleft()
             samples = torch.from_dlpack(made.as_tensor()).flatten(0, 1)
+            if self._resized is not None:
+                self._resize(self._resized, samples, part, out, rows)
+                continue
             if self._augmix is not None and part.augmix is not None:
                 samples = self._augmix(samples, part.augmix)
             if on_cuda:
@@ -148,6 +155,18 @@ class DaliTraining:
             else:
                 mix_by_numba(samples, part.samples.mixed, part.host, out[rows])
         return batch_of(part.device, out.flatten(3).to(self.dtype), part.labels)
+
+    def _resize(self, pixels: Pixels, samples: Tensor, part: _Part, out: Tensor, rows: slice) -> None:
+        """Writes rows of `out` (B, H, W, M, C), whose samples uint8 (n, H, W, C) are whole images."""
+        index = places_of(part.samples, part.host)
+        if self.device.type == "cuda":
+            # Always of the same shape, for which the kernel was compiled; what is behind the samples is never read.
+            pool = torch.empty((self._pool_size, *samples.shape[1:]), dtype=torch.uint8, device=self.device)
+            pool[: len(samples)].copy_(samples)
+            (place,) = send([index], self.device)
+            out.copy_(pixels.by_torch(pool, replace(part.device, index=place)).view(out.shape))
+        else:
+            pixels.by_numba(samples, replace(part.host, index=index), out[rows].flatten(3), 0, len(index))
 
     def _end_epoch(self) -> None:
         """Lets DALI finish what it has begun, so that what it makes next is the beginning of an epoch."""
@@ -162,8 +181,8 @@ class DaliTraining:
         self._source.waiting.clear()
         self._graph.reset()
 
-    def _draw(self, epoch: int) -> Generator[_Part, None, None]:
-        for block in self._plans.blocks(epoch):
+    def _draw(self, epoch: int, first_step: int) -> Generator[_Part, None, None]:
+        for block in self._plans.blocks(epoch, first_step):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
             steps = zip(block.host.steps(), block.device.steps(), labels, strict=True)
@@ -171,6 +190,8 @@ class DaliTraining:
                 for rows in self._parts:
                     part = host.at(rows)
                     samples, augmix = list_samples(part, self.recipe.crop_padding), None
+                    if self._resized is not None:  # a flip would come too early
+                        samples = replace(samples, flip=np.zeros_like(samples.flip))
                     if block.augmix is not None:
                         augmix = block.augmix.at((step, rows)).each(partial(by_sample, mixed=samples.mixed))
                     yield _Part(part, device, own_labels, samples, augmix)

@@ -161,6 +161,7 @@ def evaluate(
     robustness: str | None = None,
     mce_against: str | Path | None = None,
     ood: Sequence[str] = (),
+    on: str | None = None,
     notify: Callable[[str], None] = print,
 ) -> Evaluation:
     """Evaluates a run's checkpoint on its test split: scores, calibration, the members' logits; writes nothing.
@@ -181,6 +182,7 @@ def evaluate(
         robustness: Also under corruptions: a folder of CIFAR-C's files, `synthetic` for ones computed here, or `auto`.
         mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
         ood: Data sets to tell from the network's own.
+        on: Another data set of the same classes, whose test split is taken in the place of the network's own.
         notify: Takes one-line messages.
 
     Raises:
@@ -198,4 +200,5 @@ def evaluate(
         robustness=robustness,
         mce_against=None if mce_against is None else Path(mce_against),
         ood=ood,
+        on=on,
     )

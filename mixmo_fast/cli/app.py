@@ -6,6 +6,8 @@ functions, so that `--help` answers at once.
 
 import errno
 import inspect
+import io
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +22,7 @@ from mixmo_fast.cli.benchmark import benchmark
 from mixmo_fast.cli.options import WHEN_ALONE
 from mixmo_fast.errors import MixmoError
 
-_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _as_command(work: Callable[..., None]) -> Callable[..., None]:
@@ -39,6 +41,8 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
             if line is None or debug:
                 raise
             _end(line)
+        except BrokenPipeError:
+            raise
         except OSError as error:
             # Checkpoints and conversions say more; this is for whatever else was being written: a picture, an event.
             if error.errno not in _MENDABLE or debug:
@@ -112,9 +116,24 @@ def _spelt_out(arguments: Sequence[str]) -> list[str]:
     return spelt
 
 
+def _take_whatever_streams_there_are() -> None:
+    """Prints with replacements where an encoding lacks a character, and nowhere where a stream is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the file that is opened next would get its number, and what libraries print with it
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def main() -> None:
     """Runs the command of the command line."""
-    app(_spelt_out(sys.argv[1:]))
+    _take_whatever_streams_there_are()
+    try:
+        app(_spelt_out(sys.argv[1:]))
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

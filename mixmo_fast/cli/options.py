@@ -34,8 +34,11 @@ def make_console():
     """Where commands print."""
     from rich.console import Console
 
-    # Where no terminal tells its width (a pipe, a log) lines are not broken at 80 columns.
-    return Console(width=None if sys.stdout.isatty() else 160, markup=False, highlight=False, soft_wrap=True)
+    if sys.stdout.isatty():
+        return Console(markup=False, highlight=False, soft_wrap=True)
+    # Where no terminal tells its width (a pipe, a log) lines are not broken at 80 columns; and FORCE_COLOR, which CI
+    # services set, makes no terminal of a file, in which bars would leave thousands of cursor codes.
+    return Console(force_terminal=False, width=160, markup=False, highlight=False, soft_wrap=True)
 
 
 class BarOfWork:

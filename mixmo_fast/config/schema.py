@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from mixmo_fast.mixing.methods import FEATURE_ALIASES, IMAGE_ALIASES, MixingMethod, MsdaMethod
+from mixmo_fast.mixing.methods import (
+    FEATURE_ALIASES,
+    IMAGE_ALIASES,
+    LEAST_CONCENTRATION,
+    MOST_CONCENTRATION,
+    MixingMethod,
+    MsdaMethod,
+    is_concentration,
+)
 from mixmo_fast.networks.kinds import KINDS, KindName, LibraryName
 
 
@@ -28,16 +36,26 @@ def _no_number(value: object) -> object:
 PUBLISHED_PATCH_PROB = 0.5
 """Probability of patch mixing in the published Cut-MixMo runs; at other steps they mix linearly."""
 
+RESIZED_CROP = {"crop_scale": (0.08, 1.0), "crop_ratio": (3 / 4, 4 / 3)}
+"""Shares of the area and ratios of resized crops, where a configuration does not say (torchvision's)."""
+
 Switch = Annotated[Literal["auto", True, False], BeforeValidator(_no_number)]
 """Yes, no, or what is fastest on the device."""
 
 Epoch = Annotated[int, Field(ge=1, le=1_000_000)]
 Factor = Annotated[float, Field(gt=0, le=1000)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Ratio = Annotated[float, Field(ge=0.01, le=100)]
 
 
 def _own_name(aliases: Mapping[str, str]) -> BeforeValidator:
     """Puts a method's own name for an alias; anything else stays as it is, for the field's type to judge."""
     return BeforeValidator(lambda value: aliases.get(value, value) if isinstance(value, str) else value)
+
+
+def _check_concentration(key: str, value: float) -> None:
+    if not is_concentration(value):
+        raise ValueError(f"{key}: found {value:g}, allowed: 0, or {LEAST_CONCENTRATION:g} to {MOST_CONCENTRATION:g}")
 
 
 SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
@@ -57,14 +75,42 @@ class DataConfig(_Section):
 
     dataset: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=64)
     """Name of the data set: lowercase letters, digits and underscores, a letter first."""
-    augmentation: Literal["standard", "augmix"] = "standard"
-    """Crop and flip only (standard), or AugMix behind them (augmix, arXiv 1912.02781)."""
+    augmentation: Literal["standard", "augmix", "resized_crop"] = "standard"
+    """Crop and flip only (standard), AugMix behind them (augmix, arXiv 1912.02781), or crops stretched to the image."""
     crop_padding: int | None = Field(default=None, ge=0, le=64)
-    """Zeros added to each side before the random crop, in pixels; null: the data set's own."""
+    """Zeros added to each side before the random crop, in pixels; null: the data set's own (resized ones: none)."""
+    # YAML has lists only, which a strict tuple would refuse; its numbers stay strict.
+    crop_scale: tuple[Share, Share] | None = Field(default=None, strict=False)
+    """Smallest and largest share of the area of a resized crop; default there [0.08, 1.0], else null."""
+    crop_ratio: tuple[Ratio, Ratio] | None = Field(default=None, strict=False)
+    """Smallest and largest width / height of a resized crop; default there [0.75, 1.333...], else null."""
     flip: bool | None = None
     """Whether an image is mirrored left to right with probability 1/2; null: the data set's own."""
     holdout: float = Field(default=0.0, ge=0, lt=1)
     """Fraction of the training images kept out of training, to fit a temperature on afterwards; 0 in the paper."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resized_crops_have_a_law(cls, values: object) -> object:
+        if not isinstance(values, dict) or values.get("augmentation") != "resized_crop":
+            return values
+        return values | {key: law for key, law in RESIZED_CROP.items() if values.get(key) is None}
+
+    @model_validator(mode="after")
+    def _crops_suit_augmentation(self) -> "DataConfig":
+        resized = self.augmentation == "resized_crop"
+        if resized and self.crop_padding is not None:
+            raise ValueError(
+                f"data.crop_padding: found {self.crop_padding}, allowed with data.augmentation resized_crop: only null"
+            )
+        for key, law in (("crop_scale", self.crop_scale), ("crop_ratio", self.crop_ratio)):
+            if law is not None and not resized:
+                raise ValueError(
+                    f"data.{key}: found {list(law)}, allowed with data.augmentation {self.augmentation}: only null"
+                )
+            if law is not None and law[0] > law[1]:
+                raise ValueError(f"data.{key}: found {list(law)}, allowed: the smaller number first")
+        return self
 
 
 class NetworkConfig(_Section):
@@ -115,8 +161,8 @@ class MixingConfig(_Section):
     replacement: Annotated[MixingMethod, _own_name(FEATURE_ALIASES)] = "linear"
     """Mixing of the steps that do not use `method`; linear (alias mixup) in the paper."""
     alpha: float = Field(default=2.0, ge=0, le=1000)
-    """Concentration of the Dirichlet law that the ratios are drawn from; 0: exactly 1/M each (MIMO)."""
-    weight_root: float = Field(default=3.0, gt=0, le=1000)
+    """Concentration of the Dirichlet law that the ratios are drawn from, 0.001 or more; 0: exactly 1/M each (MIMO)."""
+    weight_root: float = Field(default=3.0, ge=0.001, le=1000)
     """Root r of the ratio in a member's loss weight kappa^(1/r): 1 keeps the ratio, more evens it out."""
     decay_from: float = Field(default=11 / 12, gt=0, le=1)
     """Fraction of the run after which `prob` falls linearly, to reach 0 at the last epoch."""
@@ -128,6 +174,11 @@ class MixingConfig(_Section):
             return values
         linear = all(values.get(key, "linear") in ("linear", "mixup") for key in ("method", "replacement"))
         return {**values, "prob": 1.0 if linear else PUBLISHED_PATCH_PROB}
+
+    @model_validator(mode="after")
+    def _alpha_is_a_number_to_compute_with(self) -> "MixingConfig":
+        _check_concentration("mixing.alpha", self.alpha)
+        return self
 
     @model_validator(mode="after")
     def _replacement_has_steps(self) -> "MixingConfig":
@@ -153,7 +204,12 @@ class MsdaConfig(_Section):
     prob: float = Field(default=0.5, ge=0, le=1)
     """Probability that an image is mixed at all."""
     beta: float = Field(default=1.0, ge=0, le=1000)
-    """The ratio is drawn from Beta(beta, beta); 1 is uniform, 0 means exactly 1/2."""
+    """The ratio is drawn from Beta(beta, beta), 0.001 or more; 1 is uniform, 0 means exactly 1/2."""
+
+    @model_validator(mode="after")
+    def _beta_is_a_number_to_compute_with(self) -> "MsdaConfig":
+        _check_concentration("msda.beta", self.beta)
+        return self
 
 
 class BatchConfig(_Section):
@@ -256,6 +312,8 @@ class CheckpointConfig(_Section):
 
     every_epochs: int = Field(default=30, ge=0, le=1_000_000)
     """Keep one every n epochs; 0: only the last and the best."""
+    every_minutes: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Also save the last within an epoch, every so many minutes; null: at its end alone, and when a signal asks."""
 
 
 class Config(_Section):

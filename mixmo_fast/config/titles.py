@@ -32,6 +32,8 @@ def augmentation_of(config: Config) -> str | None:
         names.append(MASKS[config.msda.method].image_title or config.msda.method.capitalize())
     if config.data.augmentation == "augmix":
         names.append("AugMix")
+    if config.data.augmentation == "resized_crop":
+        names.append("resized crop")
     return " + ".join(names) or None
 
 

@@ -37,6 +37,8 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
     for part in loc:
         if get_origin(model) is dict:
             return _in_words(get_args(model)[0 if as_key else 1])
+        if get_origin(model) is tuple:
+            return _in_words(get_args(model)[0])
         fields = [form.model_fields[str(part)] for form in _sections(model) if part in form.model_fields]
         field, model = fields[0], _without_none(fields[0].annotation)
         if len(fields) > 1 and get_origin(model) is Literal:  # what tells the forms of a section apart
@@ -48,8 +50,8 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
 def in_one_line(value: object) -> str:
     """A section of a configuration as `{key: value, ...}`, or a value that stands for itself."""
     if isinstance(value, BaseModel):
-        return "{" + ", ".join(f"{key}: {entry}" for key, entry in value.model_dump().items()) + "}"
-    return str(value)
+        return "{" + ", ".join(f"{key}: {in_one_line(entry)}" for key, entry in value.model_dump().items()) + "}"
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def _without_none(annotation: Any) -> Any:
@@ -74,6 +76,8 @@ def _in_words(annotation: Any, constraints: Sequence[object] = ()) -> str:
     if get_origin(annotation) is Literal:
         *names, last = ({True: "true", False: "false"}.get(value, value) for value in get_args(annotation))
         return f"{', '.join(names)} or {last}"
+    if get_origin(annotation) is tuple:
+        return f"a list of two numbers, each {_in_words(get_args(annotation)[0]).removeprefix('a number ')}"
     if get_origin(annotation) is dict:
         return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))
     if forms := _sections(annotation):

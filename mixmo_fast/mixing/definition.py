@@ -17,6 +17,7 @@ from mixmo_fast.mixing import ratios
 from mixmo_fast.mixing.masks import Masks, mask_mean, visible_share
 from mixmo_fast.mixing.places import both, draw_places, join_places, no_places
 from mixmo_fast.mixing.recipe import ManifoldMixing, Recipe
+from mixmo_fast.mixing.resized_crop import draw_crops
 from mixmo_fast.mixing.step_plan import StepPlan
 from mixmo_fast.mixing.streams import Draw, Purpose, integers, permutation
 
@@ -34,6 +35,7 @@ def draw_by_definition(recipe: Recipe, draw: Draw) -> StepPlan[np.ndarray]:
     return StepPlan(
         index=np.stack((image, partner), axis=-1),
         offset=offset,
+        crop=draw_crops(recipe, draw),
         flip=flip,
         pixel_box=pixels.box,
         pixel_pattern=pixels.pattern,

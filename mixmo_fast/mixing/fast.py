@@ -14,6 +14,7 @@ from mixmo_fast.mixing import kernels, ratios
 from mixmo_fast.mixing.definition import IMAGE_CHANNELS, epoch_order
 from mixmo_fast.mixing.places import no_places
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.resized_crop import draw_crops
 from mixmo_fast.mixing.step_plan import StepPlan
 from mixmo_fast.mixing.streams import Draw, Purpose
 
@@ -71,6 +72,7 @@ def draw_in_kernels(recipe: Recipe, draw: Draw) -> StepPlan[np.ndarray]:
     return StepPlan(
         index=index,
         offset=offset,
+        crop=draw_crops(recipe, draw),
         flip=flip,
         pixel_box=box,
         pixel_pattern=pattern,

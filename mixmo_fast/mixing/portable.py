@@ -1,4 +1,4 @@
-"""Logarithm and cube root whose last bit is the same on every processor.
+"""Logarithm, exponential and cube root whose last bit is the same on every processor.
 
 numpy picks a version of its functions by the processor's instruction set, and they differ in the last bit, as do those
 of the C libraries below them. Here is nothing but IEEE 754's basic operations on float64, each of which has one right
@@ -6,6 +6,8 @@ result, and integers. What plans need besides (sums, products, quotients, `sqrt`
 other functions of numpy and scipy and products of matrices are not, so plans of ratios that are neither 0 nor a whole
 number up to 8, of weight roots other than 1 and 3, and of CowMasks may differ in a last bit between processors.
 """
+
+from math import factorial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,10 @@ SERIES = (
 LN2_HIGH, LN2_LOW = 6.93147180369123816490e-01, 1.90821492927058770002e-10
 
 THIRD_OF_BIAS = 0x2A9F7893_00000000  # of the exponent, less what makes the first guess good to 5 bits
+EXPONENT_BIAS = 1023
+# 1 / n!, as far as it counts for numbers up to half of ln 2.
+EXP_SERIES = tuple(1.0 / factorial(n) for n in range(14))
+
 HALLEY_STEPS = 3  # each triples the bits: 5, 15, 45, all
 
 
@@ -53,6 +59,20 @@ def log(x: Floats) -> Floats:
     k *= LN2_HIGH
     k -= series
     return k
+
+
+def exp(x: Floats) -> Floats:
+    """Exponential of numbers (...) from -700 to 700: float64 (...), wrong by about one unit in the last place at most.
+
+    x = k * ln 2 + r with r between -ln 2 / 2 and ln 2 / 2.
+    """
+    k = np.rint(x / (LN2_HIGH + LN2_LOW))
+    r = (x - k * LN2_HIGH) - k * LN2_LOW
+    series = np.full_like(r, EXP_SERIES[-1])
+    for coefficient in EXP_SERIES[-2::-1]:
+        series *= r
+        series += coefficient
+    return series * ((k.astype(np.int64) + EXPONENT_BIAS) << MANTISSA_BITS).view(np.float64)
 
 
 def cube_root(x: Floats) -> Floats:

@@ -5,12 +5,13 @@ Pure arithmetic on numpy arrays; the uniforms come from the caller. Shapes: `...
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from mixmo_fast.mixing.portable import cube_root, log
 
 Floats = NDArray[np.float64]
 Boxes = NDArray[np.int32]
+
+_VANISHING = 1e-250  # where a gamma variate begins to lose digits, and those beside it may be gone already
 
 
 def uniforms_per_ratio(concentration: float) -> int:
@@ -32,8 +33,24 @@ def dirichlet(concentration: float, uniforms: Floats) -> Floats:
         # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and the same on every processor.
         gammas = -log(uniforms).sum(axis=-1)
     else:
-        gammas = np.maximum(gammaincinv(concentration, uniforms[..., 0]), np.finfo(np.float64).tiny)
+        gammas = _small_gammas(concentration, uniforms[..., 0])
     return gammas / gammas.sum(axis=-1, keepdims=True)
+
+
+def _small_gammas(concentration: float, uniforms: Floats) -> Floats:
+    """Gamma variates (..., M) by inverting their distribution; only what they are to each other counts.
+
+    Those of a small shape a are mostly tiny, below 1e-308 for u < 0.49 where a is 0.001. Where all M are, their
+    logarithms are taken instead, from the head of the series P(a, x) = x^a / Gamma(a + 1), exact to rounding there.
+    """
+    from scipy.special import gammaincinv, gammaln  # imported here, as whole numbers need no scipy
+
+    gammas = gammaincinv(concentration, uniforms)
+    vanish = gammas.max(axis=-1) < _VANISHING
+    if vanish.any():
+        logarithms = (np.log(uniforms[vanish]) + gammaln(concentration + 1)) / concentration
+        gammas[vanish] = np.exp(logarithms - logarithms.max(axis=-1, keepdims=True))
+    return np.maximum(gammas, np.finfo(np.float64).tiny)  # since what is 0 cannot be shared out
 
 
 def is_small_integer(concentration: float) -> bool:

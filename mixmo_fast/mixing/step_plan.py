@@ -22,6 +22,8 @@ class StepPlan(Generic[Array]):
     Attributes:
         index: int32 (B, M, P), which image of the data set; the partner is the image itself where none is mixed in.
         offset: int32 (B, M, P, 2), row and column of the crop in the padded image, 0 <= offset <= 2 * crop_padding.
+        crop: int32 (B, M, P, 4), in place of that crop a box in the image, (top, left, height, width), that is
+            stretched to the image's size; (B, M, P, 0) where crops are not resized.
         flip: uint8 (B, M, P), 1 for a left-right flip after the crop.
         pixel_box: int32 (B, M, 4), (y0, y1, x0, x1) half open, in pixels of the image; empty unless CutMix.
         pixel_pattern: uint8 (B, M, c, h, w), in place of that box.
@@ -36,6 +38,7 @@ class StepPlan(Generic[Array]):
 
     index: Array
     offset: Array
+    crop: Array
     flip: Array
     pixel_box: Array
     pixel_pattern: Array
@@ -54,6 +57,11 @@ class StepPlan(Generic[Array]):
     def rows(self, first: int, count: int) -> "StepPlan[Array]":
         """The plan of some rows of each step (copies) out of a block."""
         return StepPlan(*(getattr(self, field.name)[:, first : first + count].copy() for field in fields(self)))
+
+    def joined(self) -> "StepPlan[Array]":
+        """The rows of all steps (views) of a block, as if they were those of one."""
+        arrays = [getattr(self, field.name) for field in fields(self)]
+        return StepPlan(*(array.reshape((len(array) * array.shape[1], *array.shape[2:])) for array in arrays))
 
     def steps(self) -> Iterator["StepPlan[Array]"]:
         """The plans of all steps (views) out of a block, in order; cheaper than `at` for each."""

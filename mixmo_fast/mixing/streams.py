@@ -40,6 +40,7 @@ class Purpose(IntEnum):
     AUGMIX = 16
     REPLACEMENT_BOX = 17
     REPLACEMENT_PATTERN = 18
+    RESIZED_CROP = 19
 
 
 def words(

@@ -15,7 +15,7 @@ from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.schema import Config, NetworkConfig
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.holdout import held_out_images
-from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe, ResizedCrop
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.networks.work import forward_macs, strides_over_the_map
@@ -179,6 +179,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
             f"batch.rows: {batch.rows} rows are more than {images} training images of {dataset.name} "
             f"x {batch.repetitions} repetitions; lower batch.rows"
         )
+    crop = ResizedCrop(data.crop_scale, data.crop_ratio) if data.crop_scale and data.crop_ratio else None
     try:
         return Recipe(
             images=dataset.train_images,
@@ -188,7 +189,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
             image_size=size,
             map_size=stem.map_size,
             map_channels=stem.channels,
-            crop_padding=dataset.crop_padding if data.crop_padding is None else data.crop_padding,
+            crop_padding=0 if crop else dataset.crop_padding if data.crop_padding is None else data.crop_padding,
             flip=dataset.flip if data.flip is None else data.flip,
             epochs=config.schedule.epochs,
             mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
@@ -196,6 +197,7 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
             input_repetition=batch.input_repetition,
             held_out=held_out,
             augmix=data.augmentation == "augmix",
+            resized_crop=crop,
             parts=ranks.count,
             part=ranks.rank,
         )

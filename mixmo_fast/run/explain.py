@@ -2,7 +2,8 @@
 
 It is written for a person who has a file and wonders what an epoch is, what a member sees, or why the weight decay is
 what it is. Only what is configured is told, and its numbers come from the functions and tables that training uses.
-AugMix is in `explain_augmix.py`, mixing in `explain_mixing.py`, loss to evaluation in `explain_training.py`.
+AugMix is in `explain_augmix.py`, resized crops in `explain_resized_crop.py`, mixing in `explain_mixing.py`, loss to
+evaluation in `explain_training.py`.
 
 Symbols in the text: N images, B rows a step, b repetitions, M members, E epochs, e the epoch from 1, K classes.
 """
@@ -15,6 +16,7 @@ from mixmo_fast.config.titles import network_in_prose
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.run.explain_augmix import describe_augmix
 from mixmo_fast.run.explain_mixing import describe_feature_mixing, describe_input_mixing
+from mixmo_fast.run.explain_resized_crop import describe_resized_crop
 from mixmo_fast.run.explain_training import (
     describe_evaluation,
     describe_learning_rate,
@@ -87,7 +89,8 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
         found.append(("What each member sees", _companions(config)))
     if config.data.augmentation == "augmix":
         found.append(("AugMix", describe_augmix(config, (facts.height, facts.width))))
-    found.append(("Standard augmentation", _augmentation(config, facts)))
+    resized = config.data.augmentation == "resized_crop"
+    found.append(("Resized crops and flips" if resized else "Standard augmentation", _augmentation(config, facts)))
     if config.msda is not None:
         found.append(("Mixing of the input images", describe_input_mixing(config, images, image_size, map_size)))
     if config.mixing is not None:
@@ -178,16 +181,20 @@ def _companions(config: Config) -> Iterator[str]:
 
 
 def _augmentation(config: Config, facts: DataFacts) -> Iterator[str]:
+    resized = config.data.augmentation == "resized_crop"
     pad = facts.crop_padding if config.data.crop_padding is None else config.data.crop_padding
+    pad = 0 if resized else pad
     flip = facts.flip if config.data.flip is None else config.data.flip
     if pad:
         yield (
             f"Crop: {pad} pixels of zeros are added on each side, and {facts.height}x{facts.width} pixels are cut out "
             f"at offsets uniform on 0..{2 * pad} in each axis: (2 * {pad} + 1)^2 = {(2 * pad + 1) ** 2:,} places."
         )
+    if resized:
+        yield from describe_resized_crop(config, (facts.height, facts.width))
     if flip:
         yield "Flip: left to right, with probability 1/2."
-    if pad or flip:
+    if pad or resized or flip:
         occasions = ["row"] if config.network.members == 1 else ["row and member"]
         occasions += ["partner"] if config.msda is not None and config.msda.prob else []
         repeats = ", repeats of an image included" if config.batch.repetitions > 1 else ""

@@ -186,6 +186,8 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
         parts.append(f"{MASKS[msda.method].image_title or f'MSDA {msda.method}'} p = {msda.prob:g}")
     if config.data.augmentation == "augmix":
         parts.append("AugMix")
+    if config.data.augmentation == "resized_crop":
+        parts.append("resized crop")
     parts += [f"M = {config.network.members}", f"b = {config.batch.repetitions}"]
     if config.batch.input_repetition:
         parts.append(f"rho = {config.batch.input_repetition:g}")

@@ -18,6 +18,7 @@ from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
+from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
 from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 from mixmo_fast.training.precision import Precision, choose_precision
@@ -32,10 +33,11 @@ class Trained:
     Attributes:
         config: What it was trained with; for a file of the authors', what the user says it was.
         network: On the device, in evaluation mode.
-        dataset: What it was trained on.
+        dataset: What it was trained on; or, if that was asked for, another one of the same classes.
         checkpoint: The file.
         epoch: Of that checkpoint.
         run: The run folder that the checkpoint lies in; None for any other file.
+        on: The name of that other data set; None where it is its own.
         device: Where it is.
         precision: What it computes in.
     """
@@ -48,6 +50,7 @@ class Trained:
     run: Path | None
     device: torch.device
     precision: Precision
+    on: str | None = None
 
     def test_batches(self) -> EvaluationBatches:
         """The test split."""
@@ -75,8 +78,9 @@ def open_trained(
     device_name: str,
     notify: Callable[[str], None],
     precision_name: str | None = None,
+    on: str | None = None,
 ) -> Trained:
-    """Opens a checkpoint and the data set that its network was trained on.
+    """Opens a checkpoint and the data set that its network was trained on, or another one of the same classes.
 
     The network is built from the configuration in the checkpoint, which may differ from the file by overrides; a
     checkpoint of the authors' implementation holds none, so there the file decides.
@@ -89,6 +93,7 @@ def open_trained(
         device_name: `auto`, `cuda` or `cpu`.
         notify: Told of a conversion on the way.
         precision_name: As `step.precision`; None: as the network was trained, float32 for one of the authors'.
+        on: Name of another data set to look at it with; its images are normalised as the network knows them.
 
     Raises:
         MixmoError: When configuration, checkpoint or data set are missing or do not fit together.
@@ -99,11 +104,11 @@ def open_trained(
     path = checkpoint_path(which, paths)
     if is_reference_checkpoint(path):
         theirs = load_reference_checkpoint(path)
-        config, epoch, weights, trained_in = wanted, theirs.epoch, theirs.network, "fp32"
+        config, epoch, weights, trained_in, data_then = wanted, theirs.epoch, theirs.network, "fp32", None
     else:
         ours = load_checkpoint(path)
         config, epoch, weights = parse_config(ours.config, str(path)), ours.epoch, ours.network
-        trained_in = config.step.precision
+        trained_in, data_then = config.step.precision, data_of(ours, path)
         if path not in paths.all() and (config.network, config.data) != (wanted.network, wanted.data):
             raise CheckpointError(
                 f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} "
@@ -113,13 +118,20 @@ def open_trained(
         trained_in = "fp32"
     precision = choose_precision(precision_name or trained_in, device)
     precision.switch_tf32()
-    dataset = build.ensure_dataset(config.data.dataset, data, notify)
+    if on is not None and on != config.data.dataset:
+        own = data_then or build.ensure_dataset(config.data.dataset, data, notify)
+        dataset = as_test_of(own, build.ensure_dataset(on, data, notify))
+    else:
+        on = None
+        dataset = build.ensure_dataset(config.data.dataset, data, notify)
+        remedy = "put it back, or convert these under a name of their own and name that by --on"
+        require_same_data(data_then, dataset, str(path), remedy)
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later=True)
     load_network(network, weights, path)
     layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
     network.to(device).to(memory_format=layout)
     run = paths.folder if path in paths.all() else None
-    return Trained(config, network.eval(), dataset, path, epoch, run, device, precision)
+    return Trained(config, network.eval(), dataset, path, epoch, run, device, precision, on)
 
 
 def run_of(target: Path, runs: Path) -> CheckpointPaths:

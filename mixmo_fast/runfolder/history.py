@@ -4,8 +4,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from mixmo_fast.errors import DataError
 from mixmo_fast.runfolder.names import METRICS, SUMMARY
-from mixmo_fast.runfolder.record import decode, parse_lines, read_bytes, read_record, read_text
+from mixmo_fast.runfolder.record import decode, parse_lines, parse_record, read_bytes, read_record, read_text
 from mixmo_fast.runfolder.records import Epoch, RunSummary
 
 
@@ -40,9 +41,19 @@ def as_json(history: Sequence[Epoch]) -> str:
     return json.dumps([epoch.as_dict() for epoch in history])
 
 
-def from_json(text: str) -> list[Epoch]:
-    """The epochs of a checkpoint."""
-    return [Epoch.model_validate(row) for row in json.loads(text)]
+def from_json(text: str, where: str) -> list[Epoch]:
+    """The epochs of a checkpoint.
+
+    Raises:
+        DataError: It is none of `as_json`; one line that begins with `where`.
+    """
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list):
+        raise DataError(f"{where}: history: not a list of epochs; the checkpoint is damaged")
+    return [parse_record(json.dumps(row), Epoch, f"{where}: history") for row in rows]
 
 
 def tested(history: Sequence[Epoch]) -> tuple[Epoch, ...]:

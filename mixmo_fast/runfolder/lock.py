@@ -12,17 +12,20 @@ import fcntl
 import os
 import shlex
 import socket
+import stat
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO, cast
 
 from mixmo_fast.errors import MixmoError
 
 _PATIENCE = 0.5  # seconds; who only looks (`lock_owner`) has the lock for an instant
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+# Neither through a link, whose victim would be emptied, nor waiting for somebody at the other end of a pipe.
+_OWN_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class RunHeldError(MixmoError):
@@ -42,9 +45,11 @@ def hold(folder: Path) -> Iterator[None]:
     path = _path(folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        file = _open(path, os.O_RDWR | os.O_CREAT, "r+")
     except OSError as error:
-        raise MixmoError(f"{folder}: cannot make the run folder: {error.strerror}") from error
+        what = "is a link, which nothing is written through" if error.errno == errno.ELOOP else error.strerror
+        where = path if error.errno == errno.ELOOP else folder
+        raise MixmoError(f"{where}: cannot make the run folder: {what}") from error
     with file:
         patient_until = time.monotonic() + _PATIENCE
         while True:
@@ -57,9 +62,7 @@ def hold(folder: Path) -> Iterator[None]:
                         f"{folder}: {_read(file)} is training this run; wait for it, or use another --runs"
                     ) from error
                 time.sleep(0.05)
-            except OSError as error:
-                if error.errno not in _WITHOUT_LOCKS:
-                    raise
+            except OSError as error:  # of whatever kind: file systems on networks have their own
                 raise MixmoError(
                     f"{folder}: this file system has no locks ({error.strerror}), so nothing would keep two processes "
                     "from training one run; use another --runs, or mount it with locks"
@@ -76,7 +79,7 @@ def lock_owner(folder: Path) -> str | None:
     Looks without waiting, makes nothing, and disturbs nobody: `hold` has the patience for an instant of looking.
     """
     try:
-        file = _path(folder).open(encoding="utf-8")
+        file = _open(_path(folder), os.O_RDONLY, "r")
     except OSError:
         return None
     with file:
@@ -87,6 +90,15 @@ def lock_owner(folder: Path) -> str | None:
         except OSError:  # no locks here: nobody can have one
             return None
     return None
+
+
+def _open(path: Path, flags: int, mode: str) -> TextIO:
+    """A regular file of our own; an `OSError` for anything else that stands there."""
+    descriptor = os.open(path, flags | _OWN_FILE, 0o666)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{path.name} is no regular file")
+    return cast(TextIO, os.fdopen(descriptor, mode, encoding="utf-8", errors="replace"))
 
 
 def _path(folder: Path) -> Path:

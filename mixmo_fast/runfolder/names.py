@@ -6,6 +6,8 @@ Light: whoever only looks whether there is a run imports nothing else.
 from dataclasses import dataclass
 from pathlib import Path
 
+from mixmo_fast.errors import MixmoError
+
 CONFIG = "config.yaml"  # as it was resolved: the file, its defaults and the overrides
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"  # an object a line and epoch
@@ -72,7 +74,15 @@ def has_ended(folder: Path) -> bool:
 
 
 def remove_run(folder: Path) -> None:
-    """Removes what an earlier run left in a folder, and only that; an `OSError` where it cannot."""
+    """Removes what an earlier run left in a folder, and only that.
+
+    Raises:
+        MixmoError: One of its folders is a link, which may lead to anybody's files.
+        OSError: It cannot.
+    """
+    for name in (CHECKPOINTS, TENSORBOARD):
+        if (folder / name).is_symlink():
+            raise MixmoError(f"{folder / name}: is a link, which nothing is removed through; remove it first")
     for pattern in _LEFT_BY_A_RUN:
         for path in folder.glob(pattern):
             path.unlink()

@@ -8,24 +8,39 @@ import errno
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, cast
 
 import torch
 from torch import Tensor, nn
 
 from mixmo_fast.errors import CheckpointError
 from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.training.checkpoint_check import (
+    DamagedPart,
+    compare_checksums,
+    first_wrong_field,
+    name_of_part,
+    require_stored,
+)
 
 FORMAT = 1
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "files may not become so large here (ulimit -f)",
+}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run at the end of an epoch.
+    """The state of a run at the end of an epoch, or within the one after it.
 
     Attributes:
         epoch: Epochs completed.
@@ -34,6 +49,10 @@ class Checkpoint:
         optimizer: The optimiser's state dict.
         scaler: The gradient scaler's state dict; empty unless fp16.
         history: The rows of `metrics.jsonl` up to this epoch, JSON.
+        data: The data set that was trained on, the JSON of `mixmo_fast.runfolder.trained_on.TrainedOn`; empty in
+            checkpoints of versions that kept none.
+        within: Where the run stands within the epoch after those, a `mixmo_fast.training.within.Within` as a
+            dictionary; empty at the end of an epoch.
     """
 
     epoch: int
@@ -42,6 +61,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     history: str
+    data: str = ""
+    within: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
@@ -64,12 +85,17 @@ def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] =
     """
     temporary = path.with_name(f".{path.name}.tmp")
     link = path.with_name(f".{path.name}.link")
+    told: OSError | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A process that died here once may have left this name as a link to a checkpoint that counts.
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as file:
-            torch.save(dict(content), file)
+            noted = _Noted(file)
+            try:
+                torch.save(dict(content), cast("IO[bytes]", noted))  # it writes, and asks for nothing else
+            finally:
+                told = noted.error
             file.flush()
             os.fsync(file.fileno())
         for alias in aliases:
@@ -85,15 +111,32 @@ def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] =
         for leftover in (temporary, link):
             with suppress(OSError):  # a parent of it may be no folder
                 leftover.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "write" not in str(error):
+        cause = error if isinstance(error, OSError) else told
+        if cause is None:
             raise  # not of the file: a device's error that comes to light when its tensors are copied
-        # torch hides what the file system said behind a RuntimeError of its own.
-        cause = error if isinstance(error, OSError) else error.__context__
-        full = getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else str(error).splitlines()[0]
+        reason = _FULL.get(cause.errno or 0, cause.strerror or str(cause))
         raise CheckpointError(
             f"{path}: cannot write the checkpoint of epoch {content['epoch']}: {reason}; earlier ones are untouched"
         ) from error
+
+
+class _Noted:
+    """Passes bytes on to a file, and notes what the system says, which torch hides behind errors of its own."""
+
+    def __init__(self, file: BinaryIO):
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Appends `content`."""
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Nothing yet: it is done once everything is written."""
 
 
 def _flush_folder(folder: Path) -> None:
@@ -116,12 +159,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def as_checkpoint(content: object, path: Path) -> Checkpoint:
     """`load_checkpoint`, of what `read_plain` found in the file."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    mark = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or type(mark) is not int or mark != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
     try:
-        return Checkpoint(**{name: value for name, value in content.items() if name != "format"})
+        checkpoint = Checkpoint(**{name: value for name, value in content.items() if name != "format"})
     except TypeError as error:
         raise CheckpointError(f"{path}: incomplete checkpoint: {error}") from error
+    if wrong := first_wrong_field(vars(checkpoint)):
+        raise CheckpointError(f"{path}: damaged checkpoint: {wrong}")
+    return checkpoint
 
 
 def read_plain(path: Path) -> object:
@@ -132,8 +179,24 @@ def read_plain(path: Path) -> object:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    content = None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        require_stored(path)
+        # Both wait for the disk, and neither holds Python's lock meanwhile. What torch warns of, sparse tensors, is
+        # refused later.
+        with ThreadPoolExecutor(1) as reader, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compared = reader.submit(compare_checksums, path)
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception:
+                compared.result()  # a damaged part explains more than what torch makes of it
+                raise
+            compared.result()
+        return content
+    except DamagedPart as damaged:
+        part = name_of_part(str(damaged), content)
+        raise CheckpointError(f"{path}: damaged: the checksum of {part} is not that of what was written") from damaged
     except Exception as error:  # torch raises many kinds for damaged files: zip, pickle, EOF, runtime
         reason = " ".join(str(error).split()) or type(error).__name__
         foreign = re.search(r"GLOBAL ([\w.]+)", reason)

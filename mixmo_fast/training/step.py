@@ -63,6 +63,23 @@ class StepTotals:
     rows: int
 
 
+@dataclass(frozen=True)
+class EpochSoFar:
+    """What a rank has added up in an epoch that is not over.
+
+    Attributes:
+        steps: Taken.
+        rows: Network input rows of all ranks.
+        loss: Sum over steps of the loss of this rank's rows, nats.
+        hits: (Row, member) pairs of its own whose strongest class is the image's.
+    """
+
+    steps: int
+    rows: int
+    loss: float
+    hits: int
+
+
 class TrainingStep:
     """Takes one optimiser step a call.
 
@@ -85,6 +102,9 @@ class TrainingStep:
         self.device = next(network.parameters()).device
         self.options, self.optimizer = options, optimizer
         self.ranks = ranks
+        self._generators = [torch.default_generator]
+        if self.device.type == "cuda":
+            self._generators.append(torch.cuda.default_generators[self.device.index or 0])
         self.network = network.to(memory_format=torch.channels_last) if options.channels_last else network
         self.network.stem = options.stem
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=options.precision.name == "fp16")
@@ -141,8 +161,17 @@ class TrainingStep:
         if scaler and self.scaler.is_enabled():  # the precision may have changed in between
             self.scaler.load_state_dict(scaler)
 
-    def __call__(self, batch: Batch, rate: float) -> None:
-        """Updates the network with one batch at a learning rate."""
+    def __call__(self, batch: Batch, rate: float, seed: int | None = None) -> None:
+        """Updates the network with one batch at a learning rate.
+
+        Args:
+            batch: The rows.
+            rate: The learning rate.
+            seed: Of torch's own generators, which dropout and the like draw from; None: they stay as they are.
+        """
+        if seed is not None:
+            for generator in self._generators:  # far quicker than torch.manual_seed
+                generator.manual_seed(seed)
         where_read = rate if self._rate is None else self._rate.fill_(rate)
         for group in self.optimizer.param_groups:
             group["lr"] = where_read
@@ -178,19 +207,29 @@ class TrainingStep:
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()
 
-    def start_epoch(self, seed: int | None = None) -> None:
-        """Starts the totals anew and puts the network into training mode.
-
-        Args:
-            seed: Of torch's own generators, which dropout and the like draw from; None: they stay as they are.
-        """
+    def start_epoch(self) -> None:
+        """Starts the totals anew and puts the network into training mode."""
         self.network.train()
-        if seed is not None:
-            torch.manual_seed(seed)
         for total in (self._loss, self._hits, self._taken):
             total.zero_()
         self._bad_step.fill_(_NEVER)
         self._steps = self._rows = 0
+
+    def so_far(self) -> EpochSoFar:
+        """What this rank has added up since the epoch's start. Waits for the device.
+
+        Raises:
+            DivergedError: As `totals`.
+        """
+        self._require_finite()
+        return EpochSoFar(self._steps, self._rows, self._loss.item(), int(self._hits.item()))
+
+    def go_on(self, so_far: EpochSoFar) -> None:
+        """Goes on in the middle of an epoch, after `start_epoch`, as if its first steps had been taken here."""
+        self._steps, self._rows = so_far.steps, so_far.rows
+        self._loss.fill_(so_far.loss)
+        self._hits.fill_(so_far.hits)
+        self._taken.fill_(so_far.steps)
 
     def totals(self, of_all_ranks: bool = False) -> StepTotals:
         """Means since the epoch's start. Waits for the device.
@@ -201,9 +240,7 @@ class TrainingStep:
         Raises:
             DivergedError: When a loss was not finite, naming the step, counted from 0 within the epoch.
         """
-        bad_step = self._bad_step.item()
-        if bad_step != _NEVER:
-            raise DivergedError(f"the loss is not finite since step {bad_step - 1}")
+        self._require_finite()
         seen = torch.stack((self._loss, self._hits.double()))
         loss, hits = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
         share = 1 if of_all_ranks else 1 / self.ranks.count
@@ -212,6 +249,11 @@ class TrainingStep:
             top1=hits / max(1, self._rows * self.network.members * share),
             rows=self._rows,
         )
+
+    def _require_finite(self) -> None:
+        bad_step = self._bad_step.item()
+        if bad_step != _NEVER:
+            raise DivergedError(f"the loss is not finite since step {bad_step - 1}")
 
 
 def _compiler_options(device: torch.device, deterministic: bool) -> dict[str, str | int | bool | Callable[..., Any]]:

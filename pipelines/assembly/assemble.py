@@ -2,7 +2,8 @@
 
 The arithmetic that all twins share, so that they can agree to the last bit: a byte becomes a float32 by a table
 (`normalisation_table`), a pixel outside the image is byte 0, and a mixed pixel is
-mask * image + (1 - mask) * partner with each product and the sum rounded to float32.
+mask * image + (1 - mask) * partner with each product and the sum rounded to float32. Resized crops are bytes, too,
+before anything else happens to them (`resize.py`).
 
 Shapes: N images of the data set, B rows, M members, P = 2 (image, partner), C channels, H W pixels.
 """
@@ -17,6 +18,7 @@ from torch import Tensor
 from mixmo_fast.batch import Batch
 from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.mixing.plan import StepPlan
+from pipelines.assembly.resize import SHARE_BITS, SHARE_ONE, resize_taps
 
 # TorchInductor writes what is read often, or takes many operations, to memory and goes on in another kernel. Here that
 # would be the gathered bytes and the masks: much more traffic than computing an index again.
@@ -43,13 +45,17 @@ def assemble(images: Tensor, labels: Tensor, table: Tensor, plan: StepPlan, padd
         labels: int64 (N,).
         table: float32 (C, 256), from `normalisation_table`.
         plan: One step's plan, as tensors on the device of `images`.
-        padding: Zero pixels around each image before the crop.
+        padding: Zero pixels around each image before the crop; 0 for a plan of resized crops.
         dtype: Of the result; mixing itself is done in float32.
     """
-    pixels = assemble_pixels(
-        *(images, table, plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values),
-        *(padding, dtype),
-    )
+    masks = plan.pixel_box, plan.pixel_pattern, plan.pixel_values
+    if plan.crop.shape[-1]:
+        taps_y, taps_x = (torch.from_numpy(resize_taps(side).copy()).to(images.device) for side in images.shape[1:3])
+        pixels = assemble_resized_pixels(
+            images, table, plan.index, plan.crop, plan.flip, *masks, (taps_y, taps_x), dtype
+        )
+    else:
+        pixels = assemble_pixels(images, table, plan.index, plan.offset, plan.flip, *masks, padding, dtype)
     return batch_of(plan, pixels, labels[plan.index.long()])
 
 
@@ -91,6 +97,29 @@ def assemble_pixels(
     return mix_pixels(image, partner, mask).to(dtype).reshape(rows, height, width, -1)
 
 
+def assemble_resized_pixels(
+    images: Tensor,
+    table: Tensor,
+    index: Tensor,
+    crop: Tensor,
+    flip: Tensor,
+    box: Tensor,
+    pattern: Tensor,
+    values: Tensor,
+    taps: tuple[Tensor, Tensor],
+    dtype: torch.dtype,
+) -> Tensor:
+    """As `assemble_pixels`, with resized crops: boxes, and `resize.resize_taps` of both sides of an image."""
+    _, height, width, _ = images.shape
+    rows = len(index)
+    image, partner = (
+        look_up_resized(images, table, index[..., which], crop[..., which, :], flip[..., which], taps)
+        for which in (0, 1)
+    )
+    mask = pixel_masks(box, pattern, values, height, width)
+    return mix_pixels(image, partner, mask).to(dtype).reshape(rows, height, width, -1)
+
+
 def look_up(images: Tensor, table: Tensor, index: Tensor, offset: Tensor, flip: Tensor, padding: int) -> Tensor:
     """Gathers, crops, flips and normalises: index (B, M), offset (B, M, 2), flip (B, M) -> float32 (B, H, W, M, C)."""
     _, height, width, channels = images.shape
@@ -102,6 +131,32 @@ def look_up(images: Tensor, table: Tensor, index: Tensor, offset: Tensor, flip: 
     bytes_BHWMC = images.view(-1, channels)[line_BHWM * width + x_BHWM.clamp(0, width - 1)]
     bytes_BHWMC = torch.where(inside_BHWM[..., None], bytes_BHWMC, 0)
     return table[torch.arange(channels, device=images.device), bytes_BHWMC.long()]
+
+
+def look_up_resized(
+    images: Tensor, table: Tensor, index: Tensor, crop: Tensor, flip: Tensor, taps: tuple[Tensor, Tensor]
+) -> Tensor:
+    """Gathers, resizes, flips and normalises: index (B, M), crop (B, M, 4), flip (B, M) -> float32 (B, H, W, M, C)."""
+    _, height, width, channels = images.shape
+    top, left, tall, wide = (crop[:, None, None, :, side].long() for side in range(4))
+    x_WM = torch.arange(width, device=images.device)[:, None]
+    x_BHWM = torch.where(flip[:, None, None] == 1, width - 1 - x_WM, x_WM)
+    y_HWM = torch.arange(height, device=images.device)[:, None, None]
+    (lower_y, share_y), (lower_x, share_x) = taps[0][:, tall, y_HWM], taps[1][:, wide, x_BHWM]
+    upper_y, upper_x = torch.minimum(lower_y + 1, tall - 1), torch.minimum(lower_x + 1, wide - 1)
+    first_line, pixels = index[:, None, None].long() * height + top, images.view(-1, channels)
+
+    def across(y: Tensor) -> Tensor:
+        start = (first_line + y) * width + left
+        return blend(pixels[start + lower_x], pixels[start + upper_x], share_x[..., None])
+
+    bytes_BHWMC = blend(across(lower_y), across(upper_y), share_y[..., None])
+    return table[torch.arange(channels, device=images.device), bytes_BHWMC.long()]
+
+
+def blend(one: Tensor, other: Tensor, share: Tensor) -> Tensor:
+    """The byte between two bytes of which the other has a share of `SHARE_ONE`, rounded to the nearest: int32."""
+    return (one.int() * (SHARE_ONE - share) + other.int() * share + SHARE_ONE // 2) >> SHARE_BITS
 
 
 def pixel_masks(box: Tensor, pattern: Tensor, values: Tensor, height: int, width: int) -> Tensor:

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.batch import Batch
-from mixmo_fast.compilers import can_compile
 from mixmo_fast.cores import available_cores
 from mixmo_fast.mixing.augmix import AugmixPlan
 from mixmo_fast.mixing.plan import StepPlan
-from pipelines.assembly.assemble import ONE_KERNEL, assemble_pixels, batch_of
-from pipelines.assembly.kernels import assemble_rows
+from mixmo_fast.mixing.recipe import Recipe
+from pipelines.assembly.assemble import batch_of
+from pipelines.assembly.pixels import Pixels
 
 # What one core works on at a time: a millisecond or two, measured to be best on two cores. Handing over less costs more
 # than it helps.
@@ -52,20 +52,16 @@ class Assembler:
 
     Args:
         table: float32 (C, 256), from `pipelines.assembly.assemble.normalisation_table`.
-        padding: Zero pixels around each image before the crop.
+        recipe: What the plans are drawn from.
         device: Where the images are.
         dtype: Of the pixels made.
     """
 
-    def __init__(self, table: np.ndarray, padding: int, device: torch.device, dtype: torch.dtype):
-        self.padding, self.device, self.dtype = padding, device, dtype
-        self._flat_table = np.ascontiguousarray(table).reshape(-1)
-        self._table = torch.from_numpy(table).to(device)
+    def __init__(self, table: np.ndarray, recipe: Recipe, device: torch.device, dtype: torch.dtype):
+        self.device, self.dtype = device, dtype
+        self._pixels = Pixels(table, recipe, device, dtype)
         self._cores = min(available_cores(), _MOST_THREADS)
         self._threads = ThreadPoolExecutor(self._cores, thread_name_prefix="assembler")
-        self._pixels = assemble_pixels
-        if device.type == "cuda" and can_compile(device):
-            self._pixels = torch.compile(assemble_pixels, dynamic=False, options=ONE_KERNEL)
 
     def batches(self, jobs: Iterable[Job]) -> Iterator[Batch]:
         """The batches of some jobs, in order, each valid until the next is asked for."""
@@ -80,11 +76,7 @@ class Assembler:
     def _on_cuda(self, jobs: Iterable[Job]) -> Iterator[Batch]:
         for job in jobs:
             for plan, labels in zip(job.device.steps(), job.labels, strict=True):
-                pixels = self._pixels(
-                    *(job.images, self._table, plan.index, plan.offset, plan.flip),
-                    *(plan.pixel_box, plan.pixel_pattern, plan.pixel_values, self.padding, self.dtype),
-                )
-                yield batch_of(plan, pixels, labels)
+                yield batch_of(plan, self._pixels.by_torch(job.images, plan), labels)
 
     def _on_cpu(self, jobs: Iterator[Job]) -> Iterator[Batch]:
         started: deque[_Started] = deque()
@@ -115,15 +107,10 @@ class Assembler:
         rows = plan.index.shape[1]
         end = (group.last - group.first) * rows
         # The rows of several steps are as good as those of one.
-        arrays = [
-            array[group.first : group.last].reshape((end, *array.shape[2:]))
-            for array in (plan.index, plan.offset, plan.flip, plan.pixel_box, plan.pixel_pattern, plan.pixel_values)
-        ]
+        whole = plan.at(slice(group.first, group.last)).joined()
         pieces = [
             self._threads.submit(
-                assemble_rows,
-                *(job.images.numpy().reshape(-1), tuple(job.images.shape[1:3]), self._flat_table, *arrays),
-                *(self.padding, out.numpy().reshape(-1), begin, min(begin + _ROWS_PER_PIECE, end)),
+                self._pixels.by_numba, job.images, whole, out, begin, min(begin + _ROWS_PER_PIECE, end)
             )
             for begin in range(0, end, _ROWS_PER_PIECE)
         ]

@@ -66,4 +66,4 @@ def make_assembler(
     """Who makes batches of images on the device, with or without AugMix; arguments as `AugmixAssembler`."""
     if recipe.augmix:
         return AugmixAssembler(table, recipe, device, dtype)
-    return Assembler(table, recipe.crop_padding, device, dtype)
+    return Assembler(table, recipe, device, dtype)

@@ -15,8 +15,10 @@ import numpy as np
 
 from mixmo_fast.mixing.compiled import compiled
 from mixmo_fast.mixing.patterns import INSIDE
+from pipelines.assembly.resize import SHARE_BITS, SHARE_ONE
 
 _ONE = np.float32(1)
+_SHARE_ONE, _SHARE_HALF, _SHARE_BITS = np.int32(SHARE_ONE), np.int32(SHARE_ONE // 2), np.int32(SHARE_BITS)
 _SCALE = np.float32(1 / INSIDE)
 
 
@@ -138,6 +140,94 @@ def assemble_rows(images, size, table, index, offset, flip, box, pattern, values
                             a = table[is_a * images[at_a + c] + c * np.uint64(256)]
                             b = table[is_b * images[at_b + c] + c * np.uint64(256)]
                             out[at + c] = value * a + (_ONE - value) * b
+
+
+@compiled
+def assemble_resized_rows(images, size, table, index, crop, flip, box, pattern, values, taps, out, begin, end):
+    """As `assemble_rows`, with resized crops: a row's boxes are made images, and those then assembled.
+
+    Args:
+        images: uint8 (N * H * W * C).
+        size: (H, W).
+        table: float32 (C * 256).
+        index: int32 (B, M, P).
+        crop: int32 (B, M, P, 4), (top, left, height, width).
+        flip: uint8 (B, M, P).
+        box: int32 (B, M, 4).
+        pattern: uint8 (B, M, c, h, w), in place of the box where c > 0.
+        values: float32 (B, M, 2).
+        taps: int32 (2, H + 1, H) and (2, W + 1, W), from `resize.resize_taps`.
+        out: float32 (B * H * W * M * C), overwritten in these rows.
+        begin: int, the first row.
+        end: int, the row behind the last.
+    """
+    height, width = size
+    members = index.shape[1]
+    image_bytes, row_floats = height * width * 3, height * width * members * 3
+    seen = np.empty(members * 2 * image_bytes, dtype=np.uint8)
+    lines, pairs = np.empty((height, width * 3), dtype=np.uint8), np.empty((2, width * 3), dtype=np.uint8)
+    shares = np.empty(width * 3, dtype=np.int32)
+    place, offset = np.zeros((1, members, 2), dtype=np.int32), np.zeros((1, members, 2, 2), dtype=np.int32)
+    for row in range(begin, end):
+        for member in range(members):
+            mixed = values[row, member, 0] != 1 or values[row, member, 1] != 1
+            for which in range(2 if mixed else 1):
+                number = 2 * member + which
+                place[0, member, which] = number
+                start = np.int64(index[row, member, which]) * image_bytes
+                source = images[start : start + image_bytes].reshape(height, width * 3)
+                target = seen[number * image_bytes : (number + 1) * image_bytes].reshape(height, width * 3)
+                _resize(source, crop[row, member, which], taps, lines, pairs, shares, target)
+            if not mixed:
+                place[0, member, 1] = 2 * member  # nothing is seen of it
+        here = slice(row, row + 1)
+        pixels = out[row * row_floats : (row + 1) * row_floats]
+        assemble_rows(
+            seen, size, table, place, offset, flip[here], box[here], pattern[here], values[here], 0, pixels, 0, 1
+        )
+
+
+@compiled
+def _resize(image, crop, taps, lines, pairs, shares, out):
+    """Stretches a box to the image's size.
+
+    Args:
+        image: uint8 (H, W * C).
+        crop: int32 (4,), the box.
+        taps: As in `assemble_resized_rows`.
+        lines: uint8 (H, W * C), room for the box's lines.
+        pairs: uint8 (2, W * C), room for the neighbours of a line's bytes.
+        shares: int32 (W * C), room for the upper ones' shares.
+        out: uint8 (H, W * C), overwritten.
+    """
+    top, left, tall, wide = crop
+    lower = taps[1][0, wide]
+    g, b = np.uint64(1), np.uint64(2)
+    for i in range(len(shares)):
+        shares[i] = taps[1][1, wide, i // 3]
+    below, above = pairs[0], pairs[1]
+    for y in range(tall):
+        source, line, to = image[top + y, 3 * left :], lines[y], np.uint64(0)
+        # First the bytes are put side by side, so that the arithmetic is left to the processor's vector units.
+        for x in range(len(lower)):
+            one, other = np.uint64(3 * lower[x]), np.uint64(3 * min(lower[x] + 1, wide - 1))
+            below[to], below[to + g], below[to + b] = source[one], source[one + g], source[one + b]
+            above[to], above[to + g], above[to + b] = source[other], source[other + g], source[other + b]
+            to += np.uint64(3)
+        for i in range(len(line)):
+            line[i] = _blend(below[i], above[i], shares[i])
+    lower, share = taps[0][0, tall], taps[0][1, tall]
+    for y in range(len(lower)):
+        one_line, other_line, line, part = lines[lower[y]], lines[min(lower[y] + 1, tall - 1)], out[y], share[y]
+        for i in range(len(line)):
+            line[i] = _blend(one_line[i], other_line[i], part)
+
+
+@numba.njit(inline="always")
+def _blend(one, other, share):
+    """As `assemble.blend`."""
+    between = np.int32(np.int32(other) - np.int32(one)) * share
+    return np.uint8(np.int32(np.int32(one) * _SHARE_ONE + between + _SHARE_HALF) >> _SHARE_BITS)
 
 
 @compiled

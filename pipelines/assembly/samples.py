@@ -60,6 +60,13 @@ def by_sample(values: NDArray, mixed: NDArray[np.int64]) -> NDArray:
     return np.concatenate((values[:, 0], values[mixed, 1]))
 
 
+def places_of(samples: Samples, plan: StepPlan) -> NDArray[np.int32]:
+    """Which sample each occurrence of an image is, int32 (B, M, P); a partner that is not seen is the image itself."""
+    places = np.arange(plan.flip[..., 0].size, dtype=np.int32)[:, None].repeat(2, axis=1)
+    places[samples.mixed, 1] = len(places) + np.arange(len(samples.mixed), dtype=np.int32)
+    return places.reshape(plan.flip.shape)
+
+
 def cut_samples(images: Tensor, start: Tensor, flip: Tensor) -> Tensor:
     """Crops and flips; what lies outside of an image is 0.
 

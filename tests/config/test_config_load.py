@@ -60,6 +60,14 @@ def number(low: float, high: float, **edges: bool) -> st.SearchStrategy[float]:
 
 
 @st.composite
+def resized_crops(draw) -> dict[str, object]:
+    """What a data section says of them, as read from YAML."""
+    share, ratio = number(0, 1, exclude_min=True), number(0.01, 100)
+    laws = {"crop_scale": sorted([draw(share), draw(share)]), "crop_ratio": sorted([draw(ratio), draw(ratio)])}
+    return {"augmentation": "resized_crop", **{key: laws[key] for key in draw(st.sets(st.sampled_from(sorted(laws))))}}
+
+
+@st.composite
 def configs(draw) -> Config:
     """Any valid configuration, every key of it."""
     members = draw(st.integers(1, 16))
@@ -67,18 +75,25 @@ def configs(draw) -> Config:
     momentum = draw(number(0, 1, exclude_max=True))
     wide = draw(st.booleans())
     flag, above_zero = st.booleans(), number(0, 1000, exclude_min=True)
+    other_crops = st.fixed_dictionaries(
+        {
+            "augmentation": st.sampled_from(["standard", "augmix"]),
+            "crop_padding": st.none() | st.integers(0, 64),
+        }
+    )
+    concentration = st.just(0.0) | number(0.001, 1000)
     mixing = {
         "method": draw(st.sampled_from(["linear", "patch", "mixup", "cutmix"])),
         "prob": draw(number(0, 1)),
-        "alpha": draw(number(0, 1000)),
-        "weight_root": draw(above_zero),
+        "alpha": draw(concentration),
+        "weight_root": draw(number(0.001, 1000)),
         "decay_from": draw(number(0, 1, exclude_max=True, exclude_min=True)),
         "replacement": draw(st.sampled_from(["linear", "patch", "mixup", "cow"])),
     }
     msda = {
         "method": draw(st.sampled_from(["mixup", "cutmix"])),
         "prob": draw(number(0, 1)),
-        "beta": draw(number(0, 1000)),
+        "beta": draw(concentration),
     }
     return Config.model_validate(
         {
@@ -86,8 +101,7 @@ def configs(draw) -> Config:
                 "dataset": draw(
                     st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True) | st.sampled_from(["null", "yes", "true"])
                 ),
-                "augmentation": draw(st.sampled_from(["standard", "augmix"])),
-                "crop_padding": draw(st.none() | st.integers(0, 64)),
+                **(draw(resized_crops()) if draw(flag) else draw(other_crops)),
                 "flip": draw(st.none() | flag),
                 "holdout": draw(number(0, 1, exclude_max=True)),
             },
@@ -121,7 +135,7 @@ def configs(draw) -> Config:
                 "compile": draw(flag),
             },
             "evaluation": {"every_epochs": draw(st.integers(1, 10**6)), "rows": draw(st.integers(1, 10**6))},
-            "checkpoint": {"every_epochs": draw(st.integers(0, 10**6))},
+            "checkpoint": {"every_epochs": draw(st.integers(0, 10**6)), "every_minutes": draw(st.none() | above_zero)},
             "seed": draw(st.integers(0, 2**63 - 1)),
         }
     )
@@ -144,7 +158,8 @@ def test_other_yaml_readers_understand_what_is_written(config):
 def test_yaml_spells_every_key_in_the_schemas_order():
     text = to_yaml(parse(TEXT))
     assert text.splitlines() == [
-        "data: {dataset: cifar100, augmentation: standard, crop_padding: null, flip: null, holdout: 0.0}",
+        "data: {dataset: cifar100, augmentation: standard, crop_padding: null, crop_scale: null, crop_ratio: null, "
+        "flip: null, holdout: 0.0}",
         "network: {kind: wide_resnet, depth: 28, width: 10, members: 2}",
         "mixing: {method: patch, prob: 0.5, replacement: linear, alpha: 2.0, weight_root: 3.0, "
         "decay_from: 0.9166666666666666}",
@@ -155,7 +170,7 @@ def test_yaml_spells_every_key_in_the_schemas_order():
         "step: {precision: auto, channels_last: true, stem: auto, compile: auto, cuda_graph: auto, "
         "cudnn_benchmark_limit: 10, fused_optimizer: true, deterministic: false}",
         "evaluation: {every_epochs: 1, rows: 500}",
-        "checkpoint: {every_epochs: 30}",
+        "checkpoint: {every_epochs: 30, every_minutes: null}",
         "seed: 1",
     ]
 
@@ -317,7 +332,19 @@ def test_any_text_at_all_gives_one_line_and_no_traceback(text):
             st.lists(inner, max_size=3)
             | st.dictionaries(
                 st.text(max_size=9)
-                | st.sampled_from(["data", "network", "mixing", "schedule", "milestones", "kind", "depth", "[key]"]),
+                | st.sampled_from(
+                    [
+                        "data",
+                        "augmentation",
+                        "crop_scale",
+                        "network",
+                        "mixing",
+                        "schedule",
+                        "milestones",
+                        "depth",
+                        "[key]",
+                    ]
+                ),
                 inner,
                 max_size=4,
             )
@@ -327,7 +354,7 @@ def test_any_text_at_all_gives_one_line_and_no_traceback(text):
 )
 def test_any_value_at_all_gives_one_line_and_no_traceback(value):
     complaint(yaml.safe_dump(value))
-    for section in ("network", "schedule", "mixing", "seed"):
+    for section in ("data", "network", "schedule", "mixing", "seed"):
         try:
             check_config({**yaml.safe_load(TEXT.replace("5e-4", "0.1").replace("1e-1", "0.1")), section: value}, "x")
         except ConfigError as error:
@@ -473,6 +500,17 @@ def test_overrides_leave_the_mapping_they_are_applied_to_alone():
         ("schedule.milestones.[1]=4", "schedule.milestones.[1]: found the key '[1]', allowed: a whole number from 1"),
         ("network.width=010", "network.width: found 010, a number with a leading zero"),
         ("network.width=99", "network.width: found 99, allowed: a whole number from 1 to 32"),
+        (
+            "data.crop_scale=[0.3, 1]",
+            "data.crop_scale: found [0.3, 1.0], allowed with data.augmentation standard: only",
+        ),
+        ("data={dataset: a, augmentation: resized_crop, crop_scale: [0, 1]}", "data.crop_scale.0: found 0, allowed: a"),
+        ("data={dataset: a, augmentation: resized_crop, crop_ratio: [1]}", "data.crop_ratio.1: missing, allowed: a"),
+        (
+            "data={dataset: a, augmentation: resized_crop, crop_ratio: 1}",
+            "data.crop_ratio: found 1, allowed: a list of",
+        ),
+        ("data={dataset: a, augmentation: resized_crop, crop_padding: 4}", "data.crop_padding: found 4, allowed with"),
         ("network=null", "network: missing, allowed: a section with kind"),
         ("data=3", "data: found 3, allowed: a section with dataset"),
         ("seed", "allowed: key=value"),

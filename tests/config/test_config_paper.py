@@ -49,7 +49,7 @@ def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
     assert paper_config("exp_cifar100_wrn2810-2_cutmixmo-p5_msdacutmix_bar4").model_dump() == {
         "data": {
             **{"dataset": "cifar100", "augmentation": "standard"},
-            **{"crop_padding": None, "flip": None, "holdout": 0.0},
+            **{"crop_padding": None, "crop_scale": None, "crop_ratio": None, "flip": None, "holdout": 0.0},
         },
         "network": {"kind": "wide_resnet", "depth": 28, "width": 10, "members": 2},
         "mixing": {
@@ -68,7 +68,7 @@ def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
             **{"cuda_graph": "auto", "cudnn_benchmark_limit": 10, "fused_optimizer": True, "deterministic": False},
         },
         "evaluation": {"every_epochs": 1, "rows": 500},
-        "checkpoint": {"every_epochs": 30},
+        "checkpoint": {"every_epochs": 30, "every_minutes": None},
         "seed": 1,
     }
 

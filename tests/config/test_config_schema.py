@@ -116,6 +116,7 @@ def test_seed_outside_63_bits_or_of_another_type_is_refused(seed):
         (EvaluationConfig, {}, "every_epochs", (1,), (0,)),
         (EvaluationConfig, {}, "rows", (1,), (0,)),
         (CheckpointConfig, {}, "every_epochs", (0,), (-1,)),
+        (CheckpointConfig, {}, "every_minutes", (0.1, None), (0,)),
     ],
 )
 def test_the_edges_of_a_range_are_where_they_are_said_to_be(model, values, name, accepted, refused):
@@ -148,6 +149,36 @@ def test_a_depth_that_the_kind_does_not_have_is_refused(kind, depth):
 def test_a_dataset_name_that_could_not_be_a_folder_is_refused(name):
     with pytest.raises(ValidationError, match="dataset"):
         DataConfig(dataset=name)
+
+
+def test_resized_crops_follow_torchvisions_law_unless_told_otherwise():
+    plain, told = (
+        {"dataset": "a"} | {"augmentation": "resized_crop"} | more for more in ({}, {"crop_scale": [0.3, 1]})
+    )
+    assert (DataConfig(**plain).crop_scale, DataConfig(**plain).crop_ratio) == ((0.08, 1.0), (3 / 4, 4 / 3))
+    assert (DataConfig(**told).crop_scale, DataConfig(**told).crop_ratio) == ((0.3, 1.0), (3 / 4, 4 / 3))
+    assert DataConfig(**plain, crop_scale=None) == DataConfig(**plain)
+    assert (DataConfig(dataset="a").crop_scale, DataConfig(dataset="a").crop_ratio) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop_padding": 4}, r"data\.crop_padding: found 4, allowed with data\.augmentation resized_crop: only null"),
+        ({"crop_scale": [1.0, 0.5]}, r"data\.crop_scale: found \[1\.0, 0\.5\], allowed: the smaller number first"),
+        ({"crop_ratio": [2, 1]}, r"data\.crop_ratio: found \[2\.0, 1\.0\], allowed: the smaller number first"),
+        (
+            {"augmentation": "augmix", "crop_ratio": [1, 2]},
+            r"crop_ratio: found .* data\.augmentation augmix: only null",
+        ),
+        ({"augmentation": "standard", "crop_scale": [1, 1]}, r"crop_scale: .* data\.augmentation standard: only null"),
+        *(({"crop_scale": law}, "crop_scale") for law in (0.5, [0.5], [0.1, 0.2, 0.3], [0, 1], [0.5, 1.1], ["0.1", 1])),
+        *(({"crop_ratio": law}, "crop_ratio") for law in ([True, 2], [math.nan, 2], [0.001, 1], [1, 101], {}, "12")),
+    ],
+)
+def test_laws_of_crops_that_mean_nothing_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        DataConfig(**{"dataset": "a", "augmentation": "resized_crop", **changes})
 
 
 @pytest.mark.parametrize(
@@ -288,7 +319,9 @@ def test_every_known_key_can_be_described_in_words():
         (("network", "kind"), "wide_resnet, preact_resnet, timm or torchvision"),
         (("network", "name"), "a name of lowercase letters, digits, dots and underscores, a letter first"),
         (("network",), "a section with kind, depth, width, members, or with kind, name, pretrained, members"),
-        (("data", "augmentation"), "standard or augmix"),
+        (("data", "augmentation"), "standard, augmix or resized_crop"),
+        (("data", "crop_scale"), "a list of two numbers, each above 0 and at most 1 or null"),
+        (("data", "crop_ratio", 1), "a number from 0.01 to 100"),
         (("data", "crop_padding"), "a whole number from 0 to 64 or null"),
         (("optimizer", "momentum"), "a number at least 0 and below 1"),
         (("mixing", "decay_from"), "a number above 0 and at most 1"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import TESTS
-from recipes import CUTMIX, PATCH, recipe
+from recipes import CUTMIX, PATCH, RESIZED, recipe
 
 from mixmo_fast.config.load import load_config
 from mixmo_fast.mixing import kernels
@@ -50,7 +50,7 @@ def recipes(draw) -> Recipe:
         members=members,
         image_size=(height * stride, width * stride),
         map_size=(height, width),
-        crop_padding=draw(st.sampled_from([0, 4])),
+        **draw(st.sampled_from([{"crop_padding": 0}, {"crop_padding": 4}, RESIZED])),
         flip=draw(st.booleans()),
         mixing=mixing if members > 1 else None,
         msda=draw(st.none() | msda),

@@ -15,7 +15,10 @@ from pipelines.datasets.catalog import DATASETS
 CONFIGS = {path.stem: path for path in (TESTS.parent / "configs").glob("*/*.yaml")}
 
 HASHES: dict[str, dict[str, str]] = json.loads((TESTS / "golden" / "plan_hashes.json").read_text())
-"""Run -> field of its plans -> the first 16 hex digits of a SHA-256, drawn on a processor without AVX-512."""
+"""Run -> field of its plans, less those that are empty in all of them -> the first 16 hex digits of a SHA-256, drawn on
+a processor without AVX-512."""
+
+EMPTY = hashlib.sha256().hexdigest()[:16]
 
 
 def test_the_promise_is_given_for_every_configuration_file():
@@ -31,4 +34,5 @@ def test_the_plans_of_a_run_never_change(name):
     blocks = [draw_plan_block(recipe, 1, epoch, 0, 32) for epoch in (1, 2 * epochs // 3, epochs)]
     for field in fields(StepPlan):
         content = b"".join(getattr(block, field.name).tobytes() for block in blocks)
-        assert hashlib.sha256(content).hexdigest()[:16] == HASHES[name][field.name], field.name
+        expected = HASHES[name].get(field.name, EMPTY)
+        assert hashlib.sha256(content).hexdigest()[:16] == expected, field.name

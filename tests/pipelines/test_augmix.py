@@ -273,8 +273,8 @@ def test_training_with_it_runs_and_goes_on_bit_for_bit(tmp_path, digits, monkeyp
     whole.train()
     whole_epoch = ResidentTraining.epoch
 
-    def interrupted(self, epoch):
-        for number, batch in enumerate(whole_epoch(self, epoch)):
+    def interrupted(self, epoch, first_step=0):
+        for number, batch in enumerate(whole_epoch(self, epoch, first_step), start=first_step):
             if epoch == 2 and number == 9:
                 raise KeyboardInterrupt
             yield batch

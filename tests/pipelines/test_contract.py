@@ -70,6 +70,7 @@ AUGMIX_CASES = [
     ("tinyimagenet", 2, "linear", "mixup", 1, 0.0),
     ("cifar100", 3, "cow", None, 4, 0.0),
 ]
+RESIZED_CROPS = ["augmentation: resized_crop", "augmentation: resized_crop, crop_scale: [0.02, 0.3], flip: false"]
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,8 @@ def witness(folder: Path, case: tuple, settings: str) -> dict[tuple[int, int], B
     for epoch, step in product((1, 2), {*range(6), recipe.steps_per_epoch - 2, recipe.steps_per_epoch - 1}):
         plan = draw_step_plan(recipe, config.seed, epoch, step)
         batch = assemble(images, labels, table, unpack(pack(plan), plan), recipe.crop_padding, torch.float32)
-        images_by_pillow = {"images": by_pillow[epoch, step]} if recipe.augmix else {}
+        others = recipe.augmix or recipe.resized_crop
+        images_by_pillow = {"images": by_pillow[epoch, step]} if others else {}
         batches[epoch, step] = dataclasses.replace(batch, **images_by_pillow)
     return batches
 
@@ -215,6 +217,33 @@ def test_every_pipeline_makes_the_same_batches_of_augmixed_images(data, pipeline
     assert_epochs_are_the_witness(data, tuple(science), pipeline, f"holdout: {holdout}, augmentation: augmix")
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
+@pytest.mark.parametrize("case", AUGMIX_CASES, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize("crops", RESIZED_CROPS, ids=["usual", "small"])
+def test_every_pipeline_makes_the_same_batches_of_resized_crops(data, pipeline, case, crops):
+    *science, holdout = case
+    assert_epochs_are_the_witness(data, tuple(science), pipeline, f"holdout: {holdout}, {crops}")
+
+
+@pytest.mark.parametrize("pipeline", [FFCV, DALI, "reference"])
+@pytest.mark.parametrize("workers", [1, None])
+def test_nor_with_resized_crops_does_the_number_of_workers(data, pipeline, workers):
+    assert_epochs_are_the_witness(data, USUAL, pipeline, RESIZED_CROPS[0], workers)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_an_epoch_of_resized_crops_goes_on_from_any_step(data, pipeline):
+    config, dataset = config_of(*USUAL, RESIZED_CROPS[0]), open_dataset(data, "cifar100")
+    with (
+        closing(make_batches(config, dataset, pipeline)) as found,
+        closing(make_batches(config, dataset, "resident")) as whole,
+    ):
+        assert found.steps_per_epoch > 32  # more than a block of plans
+        for step, expected in enumerate(whole.epoch(2)):
+            if step in (1, 33):
+                assert_same_batch(next(iter(found.epoch(2, step))), expected, step)
+
+
 @pytest.fixture(scope="module")
 def by_resident(tmp_path_factory, digits) -> dict[str, torch.Tensor]:
     """The weights that an epoch ends in."""
@@ -245,7 +274,7 @@ def test_a_data_set_that_is_not_what_its_manifest_says_is_refused(data, pipeline
 # Beginning and ending
 
 
-@pytest.mark.parametrize("data_section", ["", "augmentation: augmix"])
+@pytest.mark.parametrize("data_section", ["", "augmentation: augmix", "augmentation: resized_crop"])
 @pytest.mark.parametrize("pipeline", PIPELINES)
 def test_an_epoch_that_is_given_up_changes_no_other(data, pipeline, data_section):
     config, dataset = config_of("cifar100", 2, "patch", "cutmix", 1, data_section), open_dataset(data, "cifar100")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from recipes import RESIZED
 from recipes import small_recipe as recipe
 from small_dataset import HEIGHT, WIDTH, assert_same_batch, resident, write_small_dataset
 
@@ -47,16 +48,19 @@ def assert_same_epochs(dataset: Dataset, a_recipe: Recipe, *epochs: int, workers
 
 
 @with_dali
+@pytest.mark.parametrize("augmented", [{}, RESIZED], ids=["standard", "resized"])
 @pytest.mark.parametrize("rows", [1, 5])
-def test_parts_of_a_step_make_no_difference(dataset, monkeypatch, rows):
+def test_parts_of_a_step_make_no_difference(dataset, monkeypatch, rows, augmented):
     monkeypatch.setattr(dali_loader, "_ROWS_PER_PART", rows)
-    assert_same_epochs(dataset, recipe(), 1, 2)
+    assert_same_epochs(dataset, recipe(**augmented), 1, 2)
 
 
 @with_dali
+@pytest.mark.parametrize("augmented", [{}, RESIZED], ids=["standard", "resized"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_low_precision_batches_are_the_rounded_ones(dataset, dtype):
-    with closing(DaliTraining(dataset, recipe(), 5, CPU, dtype)) as found, closing(resident(dataset, recipe())) as full:
+def test_low_precision_batches_are_the_rounded_ones(dataset, dtype, augmented):
+    a_recipe = recipe(**augmented)
+    with closing(DaliTraining(dataset, a_recipe, 5, CPU, dtype)) as found, closing(resident(dataset, a_recipe)) as full:
         assert torch.equal(next(found.epoch(1)).images, next(full.epoch(1)).images.to(dtype))
 
 

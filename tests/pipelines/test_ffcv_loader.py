@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from recipes import RESIZED
 from recipes import small_recipe as recipe
 from small_dataset import assert_same_batch, resident, write_small_dataset
 
@@ -61,12 +62,12 @@ def test_neither_workers_nor_the_cache_make_a_difference(dataset, small_pools, c
 
 
 @with_ffcv
-@pytest.mark.parametrize("augmix", [False, True])
+@pytest.mark.parametrize("augmented", [{}, {"augmix": True}, RESIZED], ids=["standard", "augmix", "resized"])
 @pytest.mark.parametrize("pool_bytes", [1, 1 << 15, 1 << 30])
-def test_pools_of_one_step_and_of_a_whole_block_make_no_difference(dataset, monkeypatch, pool_bytes, augmix):
+def test_pools_of_one_step_and_of_a_whole_block_make_no_difference(dataset, monkeypatch, pool_bytes, augmented):
     # One step each is where FFCV would soonest write into a pool that is still read.
     monkeypatch.setattr(ffcv_loader, "_POOL_BYTES", pool_bytes)
-    a_recipe = recipe(repetitions=4, rows=4, augmix=augmix)
+    a_recipe = recipe(repetitions=4, rows=4, **augmented)
     assert a_recipe.steps_per_epoch == 60
     assert_same_epochs(dataset, a_recipe, *range(1, 9))
 

@@ -54,6 +54,12 @@ def number(low: float, high: float, **edges: bool) -> st.SearchStrategy[float]:
     return st.floats(low, high, allow_nan=False, **edges)
 
 
+RESIZED_CROPS = [
+    {"augmentation": "resized_crop"},
+    {"augmentation": "resized_crop", "crop_scale": [0.3, 0.3], "crop_ratio": [2, 2]},
+]
+
+
 @st.composite
 def configs(draw) -> Config:
     """Any configuration of a known data set, with every switch of the science."""
@@ -66,8 +72,15 @@ def configs(draw) -> Config:
     tree = {
         "data": {
             "dataset": draw(st.sampled_from(sorted(DATASETS))),
-            "augmentation": draw(st.sampled_from(["standard", "augmix"])),
-            "crop_padding": draw(st.sampled_from([None, 0, 3])),
+            **draw(
+                st.fixed_dictionaries(
+                    {
+                        "augmentation": st.sampled_from(["standard", "augmix"]),
+                        "crop_padding": st.sampled_from([None, 0, 3]),
+                    }
+                )
+                | st.sampled_from(RESIZED_CROPS)
+            ),
             "flip": draw(st.sampled_from([None, True, False])),
             "holdout": draw(st.sampled_from([0.0, 0.1])),
         },
@@ -103,8 +116,8 @@ def configs(draw) -> Config:
         tree["mixing"] = {
             "method": draw(st.sampled_from(["linear", "patch", *OTHERS])),
             "prob": draw(probability),
-            "alpha": draw(st.sampled_from([0.0, 2.0]) | number(0, 1000)),
-            "weight_root": draw(st.sampled_from([1.0, 3.0]) | above_zero),
+            "alpha": draw(st.sampled_from([0.0, 2.0]) | number(0.001, 1000)),
+            "weight_root": draw(st.sampled_from([1.0, 3.0]) | number(0.001, 1000)),
             "decay_from": draw(st.sampled_from([1.0, 11 / 12]) | number(0, 1, exclude_min=True)),
         }
         if tree["mixing"]["prob"] < 1 or tree["mixing"]["decay_from"] < 1:
@@ -130,6 +143,7 @@ def words_about(config: Config) -> dict[str, bool]:
     masks |= {msda.method} if has_msda else set()
     has_ratios = mixing is not None and (mixing.alpha > 0 or has_method)
     pad = facts_of(config.data.dataset).crop_padding if config.data.crop_padding is None else config.data.crop_padding
+    resized = config.data.augmentation == "resized_crop"
     return {
         r"partner": has_msda,
         r"\blam\b|Pixels become mask": has_msda,
@@ -157,7 +171,8 @@ def words_about(config: Config) -> dict[str, bool]:
         r"Milestones:": any(epoch <= config.schedule.epochs for epoch in config.schedule.milestones),
         r"ends before the milestone": any(epoch > config.schedule.epochs for epoch in config.schedule.milestones),
         r"AugMix|chain": config.data.augmentation == "augmix",
-        r"Crop:|padding": pad > 0,
+        r"Crop:|padding": pad > 0 and not resized,
+        r"[Rr]esized crop|stretched": resized,
         r"held out": int(DATASETS[config.data.dataset].train_images * config.data.holdout) > 0,
         r"flatters": config.evaluation.every_epochs < config.schedule.epochs,
         r"one to keep": config.checkpoint.every_epochs > 0,
@@ -315,6 +330,17 @@ def test_images_too_few_for_a_step_are_refused():
     config = changed(BEST, data={"dataset": "digits"}, batch={"rows": 8000})
     with pytest.raises(ValueError, match="1438 images do not fill one step of 8000 rows"):
         explain(config, facts_of("digits"))
+
+
+def test_the_numbers_of_resized_crops_are_those_that_boxes_are_drawn_by():
+    law = {"augmentation": "resized_crop", "crop_scale": [0.25, 0.5], "crop_ratio": [2, 3]}
+    text = told(changed(BEST, data=law))["Resized crops and flips"]
+    assert "32x32 = 1,024 pixels, uniform on 0.25..0.5, so 256 to 512" in text
+    assert "uniform on log 2..log 3" in text and "the 16x32 pixels in the middle" in text
+    recipe = build.make_recipe(changed(BEST, data=law), DATASETS["cifar100"])
+    tall, wide = draw_plan_block(recipe, 1, 1, 0, 32).crop[..., 2:].reshape(-1, 2).T
+    assert 240 <= (tall * wide).min() <= 270 and 480 <= (tall * wide).max() <= 530
+    assert 1.9 < (wide / tall).min() < 2.1 and 2.8 < (wide / tall).max() < 3.2
 
 
 def test_a_file_is_explained_with_its_data_sets_facts_and_overrides(tmp_path):

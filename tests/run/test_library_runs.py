@@ -1,5 +1,6 @@
 """Whole runs of a library's network: trained from the command line, evaluated, inspected, gone on with, read."""
 
+import itertools
 import sys
 
 import pytest
@@ -115,9 +116,10 @@ def test_a_transformer_is_trained_and_says_what_does_not_apply_to_it(run, tmp_pa
     assert mf.open_run("runs/tiny").network()(torch.zeros(1, 3, 16, 16)).shape == (1, 2, 10)
 
 
-def test_layers_draw_anew_in_each_epoch_and_rank():
+def test_layers_draw_anew_in_each_step_and_rank():
     config = mf.load_config(
         {**mf.load_config("exp_cifar10_wrn2810_1net_standard_bar1").model_dump(), "seed": 2**63 - 1}
     )
-    seeds = {loop._seed_of_layers(config, rank, epoch) for rank in (0, 1) for epoch in (1, 2, 3)}
-    assert len(seeds) == 6 and all(-(2**63) <= seed < 2**63 for seed in seeds)
+    steps = itertools.product((0, 1), (1, 2, 3), (0, 1))
+    seeds = {loop._seed_of_layers(config, *step) for step in steps}
+    assert len(seeds) == 12 and all(-(2**63) <= seed < 2**63 for seed in seeds)

@@ -244,6 +244,7 @@ def test_the_default_step_is_the_first_where_nothing_mixes_patches(config, digit
         (("mixing.method=linear", "msda.method=mixup"), 1, "Linear-MixMo, Mixup p = 0.5, M = 2, b = 2"),
         (("mixing.method=linear", "mixing.alpha=0", "msda=null"), 1, "MIMO, M = 2, b = 2"),
         (("data.augmentation=augmix", "msda=null", "mixing.method=linear"), 1, "Linear-MixMo, AugMix, M = 2, b = 2"),
+        (("data.augmentation=resized_crop", *SINGLE, "msda=null"), 1, "one network, resized crop, M = 1, b = 2"),
         ((*SINGLE, "msda=null", "batch.input_repetition=0.5"), 1, "one network, M = 1, b = 2, rho = 0.5"),
     ],
 )

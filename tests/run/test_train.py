@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -189,3 +190,16 @@ def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(MixmoError, match=r"file/deep/x.json: cannot write: "):
         write_text(tmp_path / "file" / "deep" / "x.json", "{}")
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+def test_from_scratch_removes_nothing_through_a_link(trained, digits, tmp_path, name):
+    lab = Lab(tmp_path, digits)
+    shutil.copytree(trained.run, lab.run)
+    elsewhere = tmp_path / "elsewhere"
+    (lab.run / name).rename(elsewhere)
+    (lab.run / name).symlink_to(elsewhere)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(MixmoError, match=f"tiny/{name}: is a link, which nothing is removed through; remove it first"):
+        lab.train(from_scratch=True)
+    assert [path for path in sorted(tmp_path.rglob("*")) if path.name != ".tiny.lock"] == before

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import threading
-from errno import ENOLCK
+from errno import EIO, ENOLCK, EREMOTEIO
 
 import pytest
 from lab import ROOT
@@ -64,9 +64,29 @@ def test_looking_never_keeps_anybody_from_training(tmp_path):
             watcher.join()
 
 
-def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch):
+def test_nothing_is_written_through_a_link_that_stands_for_the_lock(tmp_path):
+    victim = tmp_path / "precious.txt"
+    victim.write_text("precious")
+    (tmp_path / ".run.lock").symlink_to(victim)
+    with (
+        pytest.raises(MixmoError, match=r"\.run\.lock: .* is a link, which nothing is written through"),
+        hold(tmp_path / "run"),
+    ):
+        pass
+    assert victim.read_text() == "precious" and lock_owner(tmp_path / "run") is None
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / ".run.lock")
+    assert lock_owner(tmp_path / "run") is None
+    with pytest.raises(MixmoError, match=r"\.run\.lock is no regular file"), hold(tmp_path / "run"):
+        pass
+
+
+@pytest.mark.parametrize("number", [ENOLCK, EIO, EREMOTEIO])
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, number):
     def refuse(*_):
-        raise OSError(ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(MixmoError, match="this file system has no locks") as refused, hold(tmp_path / "run"):

@@ -1,9 +1,13 @@
 """The recipe that most tests of plans and pipelines change a little."""
 
-from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe
+from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe, ResizedCrop
 
 PATCH = ManifoldMixing("patch", prob=0.5, alpha=2.0, weight_root=3.0, decay_from=11 / 12)
 CUTMIX = InputMixing("cutmix", prob=0.5, beta=1.0)
+
+CROPS = ResizedCrop(scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+RESIZED = {"crop_padding": 0, "resized_crop": CROPS}
+"""What is changed for them."""
 
 
 def recipe(**changes) -> Recipe:

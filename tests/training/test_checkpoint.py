@@ -1,6 +1,7 @@
 """Checkpoints: whole or not there, and refused when they are damaged, dangerous or of another network."""
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,28 @@ def test_a_full_disk_is_one_error_and_loses_nothing(trained, request):
     assert_same_tensors(trained.checkpoint(), before)
     assert not trained.path("alias").exists()
     assert not list(trained.run.glob("checkpoints/.*"))
+
+
+def test_wherever_the_file_system_says_no_it_is_one_line_and_nothing_is_lost(trained, tmp_path):
+    """At every few hundred bytes of the file; torch turns what the system says into errors of its own."""
+    before = trained.checkpoint()
+    path, alias = tmp_path / "last.pt", tmp_path / "best.pt"
+    save_checkpoint(again(before), path, [alias])
+    size = path.stat().st_size
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (*range(0, 4096, 256), *range(4096, size, size // 20), size - 1):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+        try:
+            with pytest.raises(CheckpointError) as refused:
+                save_checkpoint(again(before | {"epoch": 9}), path, [alias])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        assert str(refused.value).endswith(
+            "of epoch 9: files may not become so large here (ulimit -f); earlier ones are untouched"
+        )
+        assert sorted(tmp_path.iterdir()) == [alias, path]
+    for file in (path, alias):
+        assert load_checkpoint(file).epoch == 4
 
 
 def test_an_error_of_the_device_is_not_taken_for_a_full_disk(trained, monkeypatch):
