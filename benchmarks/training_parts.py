@@ -22,7 +22,7 @@ from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.config.schema import Config
 from mixmo_fast.mixing.block import render_masks
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MixMo, Stem
+from mixmo_fast.networks.multi import IMAGE_CHANNELS, MixMo, Stem
 from mixmo_fast.run.build import make_recipe
 from mixmo_fast.training.options import StepOptions
 from pipelines.assembly.assemble import normalisation_table
@@ -145,14 +145,14 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
     """
     settings = config.network
     kind = KINDS[settings.kind]
-    device, stride = batch.images.device, kind.stem_stride
-    height, width = (side // stride for side in batch.images.shape[2:])
-    masks = render_masks(batch.feature_box, batch.feature_values, height, width, batch.feature_pattern)
-    shapes = {"members": settings.members, "stem_width": kind.stem_width, "stem_stride": stride}
+    device = batch.images.device
     numbers: Numbers = {}
     for stem in get_args(Stem):
-        network = MixMo(nn.Identity(), classes=1, feature_width=1, **shapes).to(device)
+        encoder = nn.Conv2d(IMAGE_CHANNELS, kind.stem_width, 3, stride=kind.stem_stride, padding=1, bias=False)
+        network = MixMo(encoder, nn.Identity(), nn.Linear(1, 1), settings.members).to(device)
         network.stem = stem
+        size = network.map_size(*batch.images.shape[2:])
+        masks = render_masks(batch.feature_box, batch.feature_values, *size, batch.feature_pattern)
         if how.channels_last:
             network = network.to(memory_format=torch.channels_last)
         weights = [encoder.weight for encoder in network.encoders]
@@ -163,7 +163,7 @@ def stem_cost(config: Config, batch: Batch, how: StepOptions, compiles: bool, se
         numbers[stem] = {}
         for name, way in ways.items():
 
-            def there_and_back(way=way, weights=weights, gradient=gradient) -> tuple[Tensor, ...]:
+            def there_and_back(way=way, masks=masks, weights=weights, gradient=gradient) -> tuple[Tensor, ...]:
                 with how.precision.autocast():
                     out = way(batch.images, masks)
                 return torch.autograd.grad(out, weights, gradient)

@@ -23,7 +23,8 @@ def block(channels_in: int, channels_out: int) -> nn.Sequential:
 trunk = nn.Sequential(nn.ReLU(), block(32, 64), block(64, 128), nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 dataset = mf.open_dataset("digits")
-network = mf.MixMo(trunk, members=3, classes=dataset.classes, stem_width=32, stem_stride=2, feature_width=128)
+encoder = nn.Conv2d(3, 32, 3, stride=2, padding=1, bias=False)
+network = mf.MixMo(encoder, trunk, nn.Linear(128, dataset.classes), members=3)
 config = mf.load_config(
     "configs/quickstart.yaml", "network.members=3", f"schedule.epochs={epochs}", "batch.repetitions=4"
 )

@@ -10,7 +10,8 @@ import mixmo_fast as mf
 run = mf.open_run(sys.argv[1])
 
 network = run.config.network
-print(f"{run.folder.name}: {network.kind}-{network.depth}-{network.width}, {network.members} subnetworks")
+settings = "-".join(str(value) for key, value in network if key not in ("pretrained", "members"))
+print(f"{run.folder.name}: {settings}, {network.members} subnetworks")
 
 print("epoch  learning rate  train loss  test top-1")
 for epoch in run.history:

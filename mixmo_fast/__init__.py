@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mixmo_fast.mixing.recipe import ManifoldMixing as ManifoldMixing
     from mixmo_fast.mixing.recipe import Recipe as Recipe
     from mixmo_fast.mixing.recipe import ResizedCrop as ResizedCrop
+    from mixmo_fast.networks.mimoify import mimoify as mimoify
     from mixmo_fast.networks.multi import MixMo as MixMo
     from mixmo_fast.run.evaluate import Evaluation as Evaluation
     from mixmo_fast.training.loss import soft_cross_entropy as soft_cross_entropy
@@ -53,6 +54,7 @@ _NAMES = {  # the same, for Python itself
     "mixmo_fast.mixing.block": ("mix_features", "render_masks"),
     "mixmo_fast.mixing.plan": ("StepPlan", "draw_step_plan"),
     "mixmo_fast.mixing.recipe": ("InputMixing", "ManifoldMixing", "Recipe", "ResizedCrop"),
+    "mixmo_fast.networks.mimoify": ("mimoify",),
     "mixmo_fast.networks.multi": ("MixMo",),
     "mixmo_fast.run.evaluate": ("Evaluation",),
     "mixmo_fast.training.loss": ("soft_cross_entropy",),

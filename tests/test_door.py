@@ -105,7 +105,7 @@ def test_masks_fit_a_network_of_ones_own(digits, members):
     config = mf.load_config(QUICKSTART, mixing, f"network.members={members}")
     dataset = mf.open_dataset("digits", digits)
     trunk = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-    network = mf.MixMo(trunk, members=members, classes=10, stem_width=8, stem_stride=4, feature_width=8)
+    network = mf.MixMo(torch.nn.Conv2d(3, 8, 3, stride=4, padding=1), trunk, torch.nn.Linear(8, 10), members)
     with mf.training_batches(config, dataset, network=network) as batches:
         batch = next(batches.epoch(1))
     masks = network.masks(batch)

@@ -27,7 +27,7 @@ def example(tmp_path, digits, monkeypatch, capsys):
 
 def test_every_example_is_run_here():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
-        *("own_data.py", "own_loop.py", "own_network.py", "read_a_run.py"),
+        *("library_network.py", "own_data.py", "own_loop.py", "own_network.py", "read_a_run.py"),
     }
 
 
@@ -39,6 +39,11 @@ def test_a_loop_of_ones_own_learns(example):
 def test_a_network_of_ones_own_learns(example):
     top1 = [float(percent) for percent in re.findall(r"(\S+) %", example("own_network.py", 2))]
     assert len(top1) == 4 and min(top1) > 20  # ten classes
+
+
+def test_a_network_of_a_library_learns(example):
+    top1 = [float(percent) for percent in re.findall(r"(\S+) %", example("library_network.py", 2))]
+    assert len(top1) == 3 and min(top1) > 20  # ten classes
 
 
 def test_images_of_ones_own_are_learned(example):

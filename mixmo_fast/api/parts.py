@@ -124,11 +124,10 @@ def make_recipe(config: Config, dataset: Dataset, network: MixMo | None = None) 
     recipe = build.make_recipe(config, dataset)
     if network is None:
         return recipe
-    stride = network.stem_stride
     return replace(
         recipe,
         members=network.members,
-        map_size=(dataset.height // stride, dataset.width // stride),
+        map_size=network.map_size(dataset.height, dataset.width),
         map_channels=network.stem_width,
     )
 

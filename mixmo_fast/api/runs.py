@@ -53,8 +53,8 @@ class Run:
         """
         path = checkpoint_path(str(checkpoint), CheckpointPaths(self.folder))
         found = load_checkpoint(path)
-        classes = len(found.network["heads.0.bias"])
-        network = build.make_network(parse_config(found.config, str(path)), classes)
+        classes = len(found.network["heads.0.weight"])
+        network = build.make_network(parse_config(found.config, str(path)), classes, filled_later=True)
         load_network(network, found.network, path)
         return network.eval()
 

@@ -35,7 +35,9 @@ def inspection_tables(inspection: Inspection) -> list[Table]:
     active = _table(
         "Active filters of the trunk, without shortcuts", "L1 norm above", "mean over layers", "least active layer"
     )
-    for number, (threshold, share) in enumerate(zip(THRESHOLDS, mean_share(inspection.layers), strict=True)):
+    if not inspection.layers:
+        active.add_row("does not apply", "the trunk has no convolutions", "")
+    for number, (threshold, share) in enumerate(zip(THRESHOLDS, mean_share(inspection.layers), strict=False)):
         least = min(inspection.layers, key=lambda layer: layer.share[number])
         active.add_row(
             f"{threshold:g} x the layer's largest", _percent(share), f"{least.name} {_percent(least.share[number])}"

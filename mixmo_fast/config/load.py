@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, shorten, show
 from mixmo_fast.config.schema import Config
-from mixmo_fast.config.words import allowed_in_words, known_keys
+from mixmo_fast.config.words import allowed_in_words, keys_of, known_keys
 from mixmo_fast.errors import ConfigError
 
 _MAPPING = ["schedule", "milestones"]
@@ -176,10 +176,19 @@ def _read_mapping(text: str, name: str) -> dict[str, object]:
 
 def _tell(problem: Mapping[str, Any], name: str, overrides: Sequence[str]) -> str:
     """One problem in one line: where, dotted key, what was found, what is allowed."""
-    loc = tuple(problem["loc"])
-    if problem["type"] == "value_error":  # a rule of schema.py between keys, whose text starts with the key
+    loc, form = _without_form(tuple(problem["loc"]))
+    if problem["type"].startswith("union_tag"):  # the key that says which form a section has
+        key = problem["ctx"]["discriminator"].strip("'")
+        loc = (*loc, key)
+        found = f"found {show(problem['input'][key])}" if problem["type"] == "union_tag_invalid" else "missing"
+        text = f"{found}, allowed: {allowed_in_words(loc)}"
+    elif problem["type"] == "value_error":  # a rule of schema.py between keys, whose text starts with the key
         dotted, text = str(problem["ctx"]["error"]).split(": ", 1)
         loc = tuple(dotted.split("."))
+    elif (
+        form is not None and problem["type"] in _UNKNOWN and dotted_path(loc) in known_keys()
+    ):  # of another form of the section
+        text = f"found with {loc[0]}.kind {form}, allowed there: {', '.join(keys_of(str(loc[0]), form))}"
     elif problem["type"] in _UNKNOWN:
         text = f"unknown key; {_nearest([str(part) for part in loc])}"
     elif problem["type"] == "missing":
@@ -195,6 +204,14 @@ def _tell(problem: Mapping[str, Any], name: str, overrides: Sequence[str]) -> st
             name = f"--set {shorten(override, 80)}"
             break
     return f"{name}: {dotted_path(loc)}: {text}"
+
+
+def _without_form(loc: tuple[str | int, ...]) -> tuple[tuple[str | int, ...], str | None]:
+    """A path of keys as a user writes it, and which form of a section pydantic has put into it, if it has several."""
+    field = Config.model_fields.get(str(loc[0])) if loc else None
+    if field is None or field.discriminator is None or len(loc) < 2:
+        return loc, None
+    return (loc[0], *loc[2:]), str(loc[1])
 
 
 def _nearest(parts: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from mixmo_fast.mixing.methods import (
     MsdaMethod,
     is_concentration,
 )
-from mixmo_fast.networks.kinds import KINDS, KindName
+from mixmo_fast.networks.kinds import KINDS, KindName, LibraryName
 
 
 def _no_number(value: object) -> object:
@@ -114,7 +114,7 @@ class DataConfig(_Section):
 
 
 class NetworkConfig(_Section):
-    """The base network and how many subnetworks live in it."""
+    """One of the paper's networks, and how many subnetworks live in it."""
 
     kind: KindName
     """Family of the network."""
@@ -133,6 +133,22 @@ class NetworkConfig(_Section):
                 f"network.depth: found {self.depth}, allowed with network.kind {self.kind}: {kind.allowed_depths}"
             )
         return self
+
+
+class LibraryNetworkConfig(_Section):
+    """A network of another library, and how many subnetworks live in it."""
+
+    kind: LibraryName
+    """The library."""
+    name: str = Field(pattern=r"^[a-z][a-z0-9_.]*$", max_length=128)
+    """What the library calls the network: lowercase letters, digits, underscores and dots, a letter first."""
+    pretrained: bool = False
+    """Whether it starts from the weights that the library has for it, which are downloaded."""
+    members: int = Field(default=1, ge=1, le=16)
+    """Number of subnetworks M, each with an encoder and a head of its own; 1 is an ordinary network."""
+
+
+AnyNetwork = NetworkConfig | LibraryNetworkConfig
 
 
 class MixingConfig(_Section):
@@ -305,7 +321,7 @@ class Config(_Section):
 
     data: DataConfig
     """The data set and the augmentation of each image."""
-    network: NetworkConfig
+    network: Annotated[AnyNetwork, Field(discriminator="kind")]
     """The base network and its members."""
     mixing: MixingConfig | None = None
     """Feature mixing; needed by two or more members, null for one."""
@@ -333,6 +349,16 @@ class Config(_Section):
     def steps_per_epoch(self, images: int) -> int:
         """Steps of an epoch of a training set, floor(N * b / B) of the N that are trained on; the rest is dropped."""
         return (images - self.held_out(images)) * self.batch.repetitions // self.batch.rows
+
+    @model_validator(mode="after")
+    def _rows_of_the_rate_are_known(self) -> "Config":
+        network, optimizer = self.network, self.optimizer
+        if isinstance(network, LibraryNetworkConfig) and optimizer.lr_scaling != "none" and optimizer.lr_rows is None:
+            raise ValueError(
+                f"optimizer.lr_rows: missing with optimizer.lr_scaling {optimizer.lr_scaling} and network.kind "
+                f"{network.kind}, which the paper has no rate for, allowed: a whole number from 1 to 1000000"
+            )
+        return self
 
     @model_validator(mode="after")
     def _mixing_suits_members(self) -> "Config":

@@ -1,8 +1,8 @@
 """What the paper would call a configuration: its method, its augmentation, its network. Words only."""
 
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import AnyNetwork, Config, LibraryNetworkConfig
 from mixmo_fast.mixing.methods import MASKS
-from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.networks.kinds import KINDS, LIBRARIES
 
 AUGMENTATIONS = ("Mixup", "CutMix")
 """Those of the paper's tables, in their order."""
@@ -38,9 +38,25 @@ def augmentation_of(config: Config) -> str | None:
 
 
 def network_title(config: Config) -> str:
-    """`WRN-28-10`, or `PreActResNet-18 of width 2`."""
+    """`WRN-28-10`, `PreActResNet-18 of width 2`, or `resnet18 (timm)`."""
     network = config.network
+    if isinstance(network, LibraryNetworkConfig):
+        return LIBRARIES[network.kind].title.format(name=network.name)
     return KINDS[network.kind].title.format(depth=network.depth, width=network.width)
+
+
+def network_in_prose(network: AnyNetwork) -> str:
+    """As in a sentence: `wide ResNet 28-10`, or `timm's resnet18`."""
+    if isinstance(network, LibraryNetworkConfig):
+        return LIBRARIES[network.kind].prose.format(name=network.name)
+    return KINDS[network.kind].prose.format(depth=network.depth, width=network.width)
+
+
+def network_in_short(network: AnyNetwork) -> str:
+    """As in a message: `wide_resnet-28-10`, or `timm-resnet18`."""
+    if isinstance(network, LibraryNetworkConfig):
+        return f"{network.kind}-{network.name}"
+    return f"{network.kind}-{network.depth}-{network.width}"
 
 
 def run_title(config: Config, dataset: str) -> str:

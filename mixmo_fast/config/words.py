@@ -14,10 +14,15 @@ def known_keys() -> list[str]:
     """All dotted keys in the schema's order: each section, followed by its keys."""
     keys = []
     for section, field in Config.model_fields.items():
-        model = _without_none(field.annotation)
-        names = model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else ()
+        names = dict.fromkeys(name for model in _sections(field.annotation) for name in model.model_fields)
         keys += [section, *(f"{section}.{name}" for name in names)]
     return keys
+
+
+def keys_of(section: str, form: str) -> list[str]:
+    """The keys of that form of a section which its first key, the `kind`, says."""
+    forms = _sections(Config.model_fields[section].annotation)
+    return next([*one.model_fields] for one in forms if form in get_args(one.model_fields["kind"].annotation))
 
 
 def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
@@ -34,8 +39,11 @@ def allowed_in_words(loc: Sequence[str | int], as_key: bool = False) -> str:
             return _in_words(get_args(model)[0 if as_key else 1])
         if get_origin(model) is tuple:
             return _in_words(get_args(model)[0])
-        field = model.model_fields[part]
-        model = _without_none(field.annotation)
+        fields = [form.model_fields[str(part)] for form in _sections(model) if part in form.model_fields]
+        field, model = fields[0], _without_none(fields[0].annotation)
+        if len(fields) > 1 and get_origin(model) is Literal:  # what tells the forms of a section apart
+            field = FieldInfo(annotation=Literal[tuple(name for one in fields for name in get_args(one.annotation))])
+            model = field.annotation
     return _in_words(model, field.metadata) + (" or null" if model is not field.annotation else "")
 
 
@@ -49,8 +57,15 @@ def in_one_line(value: object) -> str:
 def _without_none(annotation: Any) -> Any:
     """The type without `| None`."""
     if isinstance(annotation, types.UnionType):
-        return next(part for part in get_args(annotation) if part is not types.NoneType)
+        parts = [part for part in get_args(annotation) if part is not types.NoneType]
+        return annotation if len(parts) > 1 else parts[0]
     return annotation
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The forms that a section may have; none for what is no section."""
+    parts = get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+    return [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
 
 
 def _in_words(annotation: Any, constraints: Sequence[object] = ()) -> str:
@@ -65,10 +80,11 @@ def _in_words(annotation: Any, constraints: Sequence[object] = ()) -> str:
         return f"a list of two numbers, each {_in_words(get_args(annotation)[0]).removeprefix('a number ')}"
     if get_origin(annotation) is dict:
         return "a mapping from {} to {}".format(*map(_in_words, get_args(annotation)))
-    if issubclass(annotation, BaseModel):
-        return f"a section with {', '.join(annotation.model_fields)}"
+    if forms := _sections(annotation):
+        return "a section with " + ", or with ".join(", ".join(form.model_fields) for form in forms)
     if annotation is str:
-        return "a name of lowercase letters, digits and underscores, a letter first"
+        dots = any("." in (getattr(constraint, "pattern", None) or "") for constraint in constraints)
+        return f"a name of lowercase letters, digits{', dots' if dots else ''} and underscores, a letter first"
     word = {bool: "true or false", int: "a whole number", float: "a number"}[annotation]
     bounds = {side: getattr(c, side) for c in constraints for side in ("ge", "gt", "le", "lt") if hasattr(c, side)}
     if bounds.keys() == {"ge", "le"}:

@@ -22,6 +22,9 @@ DEFINITION = (
     "plain mean over the trunk's layers, shortcuts left out"
 )
 
+_SHORTCUTS = ("shortcut", "downsample")
+"""What shortcuts are called, by the paper's authors and by libraries."""
+
 
 @dataclass(frozen=True)
 class LayerActivity:
@@ -48,7 +51,8 @@ def active_filters(network: MixMo, thresholds: Sequence[float] = THRESHOLDS) -> 
     """How many filters of each convolution of the trunk are active, as Table 7 of the paper counts.
 
     A filter is active at threshold t when its L1 norm is above t times the largest one of its layer. As in the authors'
-    implementation the layers are those whose name holds `conv`: neither encoders nor shortcuts.
+    implementation the layers are neither encoders nor shortcuts, which are known by their names. None: the trunk has no
+    others, as a transformer's.
 
     Args:
         network: Any.
@@ -56,7 +60,7 @@ def active_filters(network: MixMo, thresholds: Sequence[float] = THRESHOLDS) -> 
     """
     found = []
     for name, module in network.trunk.named_modules():
-        if isinstance(module, nn.Conv2d) and "conv" in name:
+        if isinstance(module, nn.Conv2d) and not any(word in name for word in _SHORTCUTS):
             norms = module.weight.detach().double().abs().sum(dim=(1, 2, 3))
             share = [(norms > threshold * norms.max()).double().mean().item() for threshold in thresholds]
             found.append(LayerActivity(name, len(norms), tuple(share)))

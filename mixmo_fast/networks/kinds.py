@@ -13,7 +13,10 @@ from pkgutil import resolve_name
 from typing import Any, Literal
 
 KindName = Literal["wide_resnet", "preact_resnet"]
-"""What `network.kind` may be."""
+"""What `network.kind` may be, for the paper's networks."""
+
+LibraryName = Literal["timm", "torchvision"]
+"""What else it may be: a library, any of whose networks may be named."""
 
 
 @dataclass(frozen=True)
@@ -176,3 +179,41 @@ KINDS: dict[KindName, NetworkKind] = {
     ),
 }
 """Name -> what is known of it; the only list of networks."""
+
+
+@dataclass(frozen=True)
+class Library:
+    """Where networks come from that are not the paper's.
+
+    Attributes:
+        package: The package to import.
+        builder: Module and function that build one of its models, imported where one is built.
+        title: One of its networks as in a table.
+        prose: The same in a sentence.
+        install: The command that installs it.
+    """
+
+    package: str
+    builder: str
+    title: str
+    prose: str
+    install: str
+
+
+LIBRARIES: dict[LibraryName, Library] = {
+    "timm": Library(
+        package="timm",
+        builder="mixmo_fast.networks.libraries:timm_model",
+        title="{name} (timm)",
+        prose="timm's {name}",
+        install="pip install 'mixmo-fast[timm]'",
+    ),
+    "torchvision": Library(
+        package="torchvision",
+        builder="mixmo_fast.networks.libraries:torchvision_model",
+        title="{name} (torchvision)",
+        prose="torchvision's {name}",
+        install="pip install torchvision",
+    ),
+}
+"""Name -> what is known of it; the only list of libraries."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, small_normal_
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.multi import IMAGE_CHANNELS, MixMo
 from mixmo_fast.networks.norm import BatchNorm
 
 _KIND = KINDS["preact_resnet"]
@@ -90,17 +90,11 @@ def preact_resnet18(width: int, members: int, classes: int, generator: torch.Gen
     Raises:
         ValueError: when a number is below 1.
     """
-    if width < 1:
-        raise ValueError(f"width must be at least 1, found {width}")
+    if min(width, members, classes) < 1:
+        raise ValueError(f"width, members and classes must be at least 1, found {width}, {members} and {classes}")
     trunk = PreActTrunk(width)
-    network = MixMo(
-        trunk,
-        members=members,
-        classes=classes,
-        stem_width=_KIND.stem_width,
-        stem_stride=_KIND.stem_stride,
-        feature_width=trunk.feature_width,
-    )
+    encoder = nn.Conv2d(IMAGE_CHANNELS, _KIND.stem_width, 3, stride=_KIND.stem_stride, padding=1, bias=False)
+    network = MixMo(encoder, trunk, nn.Linear(trunk.feature_width, classes), members)
     initialize(network, small_normal_, generator)
     return network
 

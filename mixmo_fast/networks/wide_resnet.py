@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mixmo_fast.networks.init import initialize, truncated_he_normal_
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.networks.multi import IMAGE_CHANNELS, MixMo
 from mixmo_fast.networks.norm import BatchNorm
 
 _KIND = KINDS["wide_resnet"]
@@ -102,17 +102,11 @@ def wide_resnet(depth: int, width: int, members: int, classes: int, generator: t
     """
     if depth not in _KIND.depths:
         raise ValueError(f"the depth of a WideResNet is 6n + 4: 10, 16, 22, 28, ...; found {depth}")
-    if width < 1:
-        raise ValueError(f"width must be at least 1, found {width}")
+    if min(width, members, classes) < 1:
+        raise ValueError(f"width, members and classes must be at least 1, found {width}, {members} and {classes}")
     trunk = WideTrunk(_KIND.blocks(depth), width)
-    network = MixMo(
-        trunk,
-        members=members,
-        classes=classes,
-        stem_width=_KIND.stem_width,
-        stem_stride=_KIND.stem_stride,
-        feature_width=trunk.feature_width,
-    )
+    encoder = nn.Conv2d(IMAGE_CHANNELS, _KIND.stem_width, 3, stride=_KIND.stem_stride, padding=1, bias=False)
+    network = MixMo(encoder, trunk, nn.Linear(trunk.feature_width, classes), members)
     initialize(network, truncated_he_normal_, generator)
     return network
 

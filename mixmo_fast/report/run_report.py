@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import network_in_prose
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
-from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.report.class_errors import frequent_confusions, scores_of_classes
 from mixmo_fast.report.page import render
 from mixmo_fast.report.run_files import RunFiles, read_run, size_of_png
@@ -102,7 +102,7 @@ def recipe_line(config: Config) -> str:
     else:
         name = "Cut-MixMo" if mixing.method == "patch" else f"MixMo with {mixing.method} masks"
     augmented = f" with {msda.method} augmentation" if msda else ""
-    kind = KINDS[network.kind].prose.format(depth=network.depth, width=network.width)
+    kind = network_in_prose(network)
     members = "" if network.members == 1 else f", {network.members} members"
     repeated = "" if batch.repetitions == 1 else f" ({batch.repetitions} repetitions)"
     return (

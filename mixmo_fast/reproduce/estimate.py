@@ -16,7 +16,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
-from mixmo_fast.config.schema import NetworkConfig
+from mixmo_fast.config.schema import AnyNetwork, NetworkConfig
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.networks.kinds import network_of_short_name
 from mixmo_fast.reproduce.plan import PlannedRun
@@ -41,7 +41,7 @@ class Speed:
         source: Where it was measured, for people.
     """
 
-    network: NetworkConfig
+    network: AnyNetwork
     macs: int
     rows_per_second: float
     source: str

@@ -5,8 +5,8 @@ Values and words only; there are no arrays here.
 
 import json
 
-from mixmo_fast.config.schema import Config
-from mixmo_fast.config.titles import AUGMENTATIONS, METHODS, augmentation_of, method_of
+from mixmo_fast.config.schema import Config, LibraryNetworkConfig
+from mixmo_fast.config.titles import AUGMENTATIONS, METHODS, augmentation_of, method_of, network_title
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.reproduce.targets import COMPARABLE
 from pipelines.datasets.catalog import DATASETS
@@ -31,17 +31,22 @@ def changes(reference: Config, config: Config, but: tuple[str, ...]) -> tuple[st
 def table_of(config: Config) -> str:
     """The title of the table that a configuration belongs to, in the paper's words."""
     name, network = config.data.dataset, config.network
+    if isinstance(network, LibraryNetworkConfig):
+        kind = network_title(config)
+    else:
+        kind = KINDS[network.kind].table_title.format(depth=network.depth, width=network.width)
     title = _TITLES.get(name) or (DATASETS[name].title if name in DATASETS else name)
-    return f"{title} with {KINDS[network.kind].table_title.format(depth=network.depth, width=network.width)}"
+    return f"{title} with {kind}"
 
 
 def order_of(name: str, config: Config) -> tuple:
     """Where a row stands: as in the paper's tables, then by name."""
     dataset, network, method = config.data.dataset, config.network, method_of(config)
     augmentation = augmentation_of(config)
+    size = (0, 0) if isinstance(network, LibraryNetworkConfig) else (network.depth, network.width)
     return (
         _TABLES.index(dataset) if dataset in _TABLES else len(_TABLES),
-        *(dataset, network.kind, network.depth, network.width),
+        *(dataset, network.kind, *size, network_title(config)),
         *(method is not None, _rank(augmentation, AUGMENTATIONS), _rank(method, METHODS)),
         *(network.members, name, config.schedule.epochs, settings_of(config)),
     )

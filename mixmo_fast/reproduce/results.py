@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import AnyNetwork, Config, NetworkConfig
 from mixmo_fast.config.titles import augmentation_of, method_of
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.networks.kinds import KINDS
@@ -128,7 +128,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         table=table_of(config),
         method=method_of(config),
         msda=augmentation_of(config),
-        width=config.network.width if KINDS[config.network.kind].widths_share_a_table else None,
+        width=_compared_width(config.network),
         members=config.network.members,
         epochs=config.schedule.epochs,
         full_epochs=full_epochs,
@@ -146,6 +146,13 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         devices=tuple(dict.fromkeys(seed.device for seed in seeds if seed.device is not None)),
         seeds=seeds,
     )
+
+
+def _compared_width(network: AnyNetwork) -> int | None:
+    """The width, where a table has several."""
+    if isinstance(network, NetworkConfig) and KINDS[network.kind].widths_share_a_table:
+        return network.width
+    return None
 
 
 def statistic(values: Iterable[float | None]) -> Statistic | None:

@@ -1,4 +1,4 @@
-"""How large a network is and how much it computes, by formula: no network is built, so torch is not imported.
+"""How large a network is and how much it computes, for the paper's by formula: none is built, nor torch imported.
 
 `mixmo_fast.networks.work.forward_macs` counts the same on the network itself, and a test holds the two equal.
 
@@ -8,7 +8,7 @@ Shapes: M members, K classes, H W pixels of an image, h w pixels of a map.
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mixmo_fast.config.schema import NetworkConfig
+from mixmo_fast.config.schema import AnyNetwork, LibraryNetworkConfig
 from mixmo_fast.networks.flop import FLOP_PER_MAC, PASSES_PER_STEP
 from mixmo_fast.networks.kinds import KINDS
 
@@ -34,15 +34,17 @@ class NetworkSize:
 
 
 @lru_cache
-def network_size(network: NetworkConfig, classes: int, height: int, width: int) -> NetworkSize:
+def network_size(network: AnyNetwork, classes: int, height: int, width: int) -> NetworkSize:
     """The size of a configured network (WideResNet: arXiv 1605.07146, PreActResNet: 1603.05027, as in 2103.06132).
 
     Args:
-        network: Kind, depth, width and members.
+        network: Any; one of a library is built, without numbers, and counted.
         classes: K.
         height: H.
         width: W.
     """
+    if isinstance(network, LibraryNetworkConfig):
+        return _counted(network, classes, height, width)
     kind = KINDS[network.kind]
     pixels = (height // kind.stem_stride) * (width // kind.stem_stride)
     encoder = 9 * _IMAGE_CHANNELS * kind.stem_width
@@ -63,3 +65,12 @@ def network_size(network: NetworkConfig, classes: int, height: int, width: int) 
     heads = network.members * classes
     parameters += heads * (channels + 1) + (2 * channels if kind.last_norm else 0)
     return NetworkSize(parameters, macs + heads * channels)
+
+
+def _counted(network: LibraryNetworkConfig, classes: int, height: int, width: int) -> NetworkSize:
+    from mixmo_fast.networks.libraries import library_meta
+    from mixmo_fast.networks.work import forward_macs
+
+    built = library_meta(network.kind, network.name, network.members, classes, height, width)
+    parameters = sum(parameter.numel() for parameter in built.parameters())
+    return NetworkSize(parameters, forward_macs(built, height, width))

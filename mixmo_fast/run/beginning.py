@@ -89,6 +89,6 @@ def load_beginning(network: MixMo, beginning: Beginning, folder: Path) -> tuple[
     what = "weights and momentum" if start.with_momentum else "weights"
     lines = [f"starting at epoch 1 with the {what} of {start.path}, {start.kind}"]
     if anew:
-        there = len(start.network[f"{anew[0]}.bias"])
+        there = len(start.network[f"{anew[0]}.weight"])
         lines.append(f"{', '.join(anew)} start anew: {there} classes there, {network.classes} here")
     return momentum, lines

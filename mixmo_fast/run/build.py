@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import Config, NetworkConfig
 from mixmo_fast.errors import ConfigError, DeviceError
 from mixmo_fast.mixing.holdout import held_out_images
 from mixmo_fast.mixing.recipe import InputMixing, ManifoldMixing, Recipe, ResizedCrop
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.multi import MixMo
-from mixmo_fast.networks.work import forward_macs
+from mixmo_fast.networks.work import forward_macs, strides_over_the_map
+from mixmo_fast.run.stem import stem_of
 from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.options import StepOptions, choose_options
 from mixmo_fast.training.precision import Precision
@@ -109,12 +110,34 @@ def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> 
     return open_dataset(data_dir, name)
 
 
-def make_network(config: Config, classes: int) -> MixMo:
-    """The configured network with freshly drawn weights, which depend on the configuration's seed alone."""
+def make_network(
+    config: Config, classes: int, image_size: tuple[int, int] | None = None, filled_later: bool = False
+) -> MixMo:
+    """The configured network with freshly drawn weights, which depend on the configuration's seed alone.
+
+    Args:
+        config: The run's.
+        classes: K.
+        image_size: (H, W), which some networks of libraries are built for; None: those of the configured data set.
+        filled_later: Whether all weights will be loaded, so that none need be downloaded for `network.pretrained`.
+
+    Raises:
+        ConfigError: A library that is missing or has no such network or weights, or of whose network no MixMo can be
+            made.
+        DataError: No size was given and the data set is unknown.
+    """
     settings = config.network
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
         torch.manual_seed(config.seed)
-        return KINDS[settings.kind].build(settings.depth, settings.width, settings.members, classes)
+        if isinstance(settings, NetworkConfig):
+            return KINDS[settings.kind].build(settings.depth, settings.width, settings.members, classes)
+        if image_size is None:
+            info = dataset_info(config.data.dataset)
+            image_size = info.height, info.width
+        from mixmo_fast.networks.libraries import library_network
+
+        pretrained = settings.pretrained and not filled_later
+        return library_network(settings.kind, settings.name, settings.members, classes, *image_size, pretrained)
 
 
 def make_step_options(
@@ -133,20 +156,22 @@ def make_step_options(
     """
     macs = forward_macs(network, dataset.height, dataset.width)
     rows = config.schedule.epochs * dataset.train_images * config.batch.repetitions
-    return choose_options(config.step, device, macs * rows, ranks.count, notify)
+    layer = strides_over_the_map(network, dataset.height, dataset.width)
+    return choose_options(config.step, device, macs * rows, ranks.count, notify, layer)
 
 
 def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = ALONE) -> Recipe:
     """What the plans are drawn from.
 
     Raises:
-        ConfigError: When the data set does not fill one step, or a step's rows cannot be shared out to the ranks.
+        ConfigError: When the data set does not fill one step, a step's rows cannot be shared out to the ranks, or masks
+            do not fit the network's map.
     """
     data, batch = config.data, config.batch
     if batch.rows % ranks.count:
         raise ConfigError(f"batch.rows: {batch.rows} rows cannot be shared out equally to {ranks.count} ranks")
     size = (dataset.height, dataset.width)
-    kind = KINDS[config.network.kind]
+    stem = stem_of(config.network, *size)
     held_out = config.held_out(dataset.train_images)
     images = dataset.train_images - held_out
     if images * batch.repetitions < batch.rows:
@@ -155,26 +180,29 @@ def make_recipe(config: Config, dataset: Dataset | DatasetInfo, ranks: Ranks = A
             f"x {batch.repetitions} repetitions; lower batch.rows"
         )
     crop = ResizedCrop(data.crop_scale, data.crop_ratio) if data.crop_scale and data.crop_ratio else None
-    return Recipe(
-        images=dataset.train_images,
-        rows=batch.rows,
-        repetitions=batch.repetitions,
-        members=config.network.members,
-        image_size=size,
-        map_size=(size[0] // kind.stem_stride, size[1] // kind.stem_stride),
-        map_channels=kind.stem_width,
-        crop_padding=0 if crop else dataset.crop_padding if data.crop_padding is None else data.crop_padding,
-        flip=dataset.flip if data.flip is None else data.flip,
-        epochs=config.schedule.epochs,
-        mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
-        msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
-        input_repetition=batch.input_repetition,
-        held_out=held_out,
-        augmix=data.augmentation == "augmix",
-        resized_crop=crop,
-        parts=ranks.count,
-        part=ranks.rank,
-    )
+    try:
+        return Recipe(
+            images=dataset.train_images,
+            rows=batch.rows,
+            repetitions=batch.repetitions,
+            members=config.network.members,
+            image_size=size,
+            map_size=stem.map_size,
+            map_channels=stem.channels,
+            crop_padding=0 if crop else dataset.crop_padding if data.crop_padding is None else data.crop_padding,
+            flip=dataset.flip if data.flip is None else data.flip,
+            epochs=config.schedule.epochs,
+            mixing=ManifoldMixing(**config.mixing.model_dump()) if config.mixing else None,
+            msda=InputMixing(**config.msda.model_dump()) if config.msda else None,
+            input_repetition=batch.input_repetition,
+            held_out=held_out,
+            augmix=data.augmentation == "augmix",
+            resized_crop=crop,
+            parts=ranks.count,
+            part=ranks.rank,
+        )
+    except ValueError as error:  # masks of blocks, on the small map of a library's network
+        raise ConfigError(f"mixing, msda: {error}") from error
 
 
 def make_training_batches(

@@ -11,7 +11,8 @@ Symbols in the text: N images, B rows a step, b repetitions, M members, E epochs
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import Config, LibraryNetworkConfig
+from mixmo_fast.config.titles import network_in_prose
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.run.explain_augmix import describe_augmix
 from mixmo_fast.run.explain_mixing import describe_feature_mixing, describe_input_mixing
@@ -22,6 +23,7 @@ from mixmo_fast.run.explain_training import (
     describe_loss,
     describe_optimizer,
 )
+from mixmo_fast.run.stem import StemForm, stem_of
 
 
 @dataclass(frozen=True)
@@ -80,11 +82,9 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
     images = facts.train_images - config.held_out(facts.train_images)
     if steps < 1:
         raise ValueError(f"{images} images do not fill one step of {config.batch.rows} rows")
-    kind = KINDS[config.network.kind]
-    channels, stride = kind.stem_width, kind.stem_stride
-    image_size = (facts.height, facts.width)
-    map_size = (facts.height // stride, facts.width // stride)
-    found = [("The run", _run(config, facts, channels)), ("An epoch and a step", _epoch_and_step(config, facts))]
+    stem = stem_of(config.network, facts.height, facts.width)
+    image_size, map_size, channels = (facts.height, facts.width), stem.map_size, stem.channels
+    found = [("The run", _run(config, facts, stem)), ("An epoch and a step", _epoch_and_step(config, facts))]
     if config.network.members > 1:
         found.append(("What each member sees", _companions(config)))
     if config.data.augmentation == "augmix":
@@ -104,7 +104,7 @@ def explain(config: Config, facts: DataFacts) -> tuple[Passage, ...]:
     return tuple(Passage(heading, "\n".join(lines)) for heading, lines in found)
 
 
-def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
+def _run(config: Config, facts: DataFacts, stem: StemForm) -> Iterator[str]:
     network, members = config.network, config.network.members
     yield f"{facts.title}: images of {facts.height}x{facts.width} pixels in {facts.classes} classes."
     held_out = config.held_out(facts.train_images)
@@ -116,12 +116,17 @@ def _run(config: Config, facts: DataFacts, channels: int) -> Iterator[str]:
         )
     else:
         yield f"N = {images:,} images are trained on."
-    family = KINDS[network.kind].family
-    yield f"The network is a {family} of depth {network.depth} and width {network.width}."
+    if isinstance(network, LibraryNetworkConfig):
+        start = "starts from the weights that it is offered with" if network.pretrained else "starts from fresh weights"
+        yield f"The network is {network_in_prose(network)}, and {start}."
+    else:
+        family = KINDS[network.kind].family
+        yield f"The network is a {family} of depth {network.depth} and width {network.width}."
     if members > 1:
         yield (
-            f"M = {members} members live in it. Each has an encoder of its own (a 3x3 convolution from 3 to {channels} "
-            "channels) and a head of its own (a linear classifier); the trunk between them is shared."
+            f"M = {members} members live in it. Each has an encoder of its own (a {stem.kernel[0]}x{stem.kernel[1]} "
+            f"convolution from 3 to {stem.channels} channels) and a head of its own (a linear classifier); the trunk "
+            "between them is shared."
         )
     yield (
         f"Everything random (weights, order, crops, mixing) follows from seed {config.seed}: the same seed gives the "

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mixmo_fast.config.load import parse_config
+from mixmo_fast.config.schema import LibraryNetworkConfig
 from mixmo_fast.errors import CheckpointError
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.run.trained import checkpoint_path, run_of
@@ -36,10 +37,13 @@ def export_checkpoint(target: Path, which: str, runs: Path, out: Path, force: bo
         raise CheckpointError(f"{out}: exists already; allowed: {rather}")
     checkpoint = load_checkpoint(path)
     config = parse_config(checkpoint.config, str(path))
+    network = config.network
+    if isinstance(network, LibraryNetworkConfig):
+        raise CheckpointError(f"{path}: found network.kind {network.kind}, which mixmo-pytorch has not")
     save_reference_checkpoint(checkpoint, config, out)
     lines = [f"wrote {out}: epoch {checkpoint.epoch} of {path} in mixmo-pytorch's form"]
     decay = config.optimizer.weight_decay
-    if KINDS[config.network.kind].authors_decay_in_loss and decay:
+    if KINDS[network.kind].authors_decay_in_loss and decay:
         lines.append(
             f"the run's weight_decay of {decay:g} is the optimiser's no longer: there it is l2_reg: {decay / 2:g} of "
             "the loss"

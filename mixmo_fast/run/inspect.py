@@ -25,7 +25,7 @@ class Inspection:
     Attributes:
         trained: The network and where it comes from.
         encoder_l1: The L1 norm of each filter of each encoder, M x F.
-        layers: The convolutions of the trunk, with their active filters at `THRESHOLDS`.
+        layers: The convolutions of the trunk, with their active filters at `THRESHOLDS`; a transformer's has none.
         used: Accuracy on the test split by the number of members used.
         epochs: The evaluated epochs of the run, oldest first; empty outside of a run folder.
     """
@@ -42,14 +42,20 @@ class Inspection:
             checkpoint=str(self.trained.checkpoint),
             epoch=self.trained.epoch,
             encoder_l1=self.encoder_l1,
-            active_filters=FilterActivity(
-                definition=DEFINITION,
-                thresholds=THRESHOLDS,
-                share=mean_share(self.layers),
-                layers=tuple(evaluated.LayerActivity(**asdict(layer)) for layer in self.layers),
-            ),
+            active_filters=self._filters(),
             top1_by_members=self.used,
             epochs=tuple(Epoch(**epoch.model_dump(include=_OF_AN_EPOCH)) for epoch in self.epochs),
+        )
+
+    def _filters(self) -> FilterActivity | None:
+        """None for a trunk without convolutions."""
+        if not self.layers:
+            return None
+        return FilterActivity(
+            definition=DEFINITION,
+            thresholds=THRESHOLDS,
+            share=mean_share(self.layers),
+            layers=tuple(evaluated.LayerActivity(**asdict(layer)) for layer in self.layers),
         )
 
 

@@ -151,7 +151,8 @@ def _train(
         anew = "put back the data, use another --runs, or --from-scratch to start it again"
         require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
     known = trained_on(dataset)
-    network = build.make_network(config, dataset.classes)
+    filled_later = checkpoint is not None or beginning.start is not None
+    network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later)
     how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
     momentum, loaded = load_beginning(network, beginning, folder)

@@ -13,6 +13,7 @@ import torch
 from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.titles import network_in_short
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.networks.multi import MixMo
@@ -125,7 +126,7 @@ def open_trained(
         dataset = build.ensure_dataset(config.data.dataset, data, notify)
         remedy = "put it back, or convert these under a name of their own and name that by --on"
         require_same_data(data_then, dataset, str(path), remedy)
-    network = build.make_network(config, dataset.classes)
+    network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later=True)
     load_network(network, weights, path)
     layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
     network.to(device).to(memory_format=layout)
@@ -169,4 +170,4 @@ def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
 
 def _inline(config: Config) -> str:
     network = config.network
-    return f"{network.kind}-{network.depth}-{network.width}, {network.members} members, {config.data.dataset}"
+    return f"{network_in_short(network)}, {network.members} members, {config.data.dataset}"

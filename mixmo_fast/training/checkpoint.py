@@ -232,15 +232,13 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
 
 def _measure(state: Mapping[str, Tensor]) -> dict[str, object]:
     """What a state dict tells of its network's architecture, by what a user would call it."""
-    encoders = [tensor for name, tensor in state.items() if name.startswith("encoders.")]
+    encoders = [name for name in state if name.startswith("encoders.") and name.endswith(".weight")]
     heads = [tensor for name, tensor in state.items() if name.startswith("heads.") and name.endswith(".weight")]
-    measures: dict[str, object] = {
-        "network.members": len(encoders),
-        "blocks": len({name.split(".")[2] for name in state if name.startswith("trunk.layer1.")}),
-    }
-    for kind, row in KINDS.items():
-        if any(name.startswith(row.state_mark) for name in state):
-            measures["network.kind"] = kind
+    measures: dict[str, object] = {"network.members": len(encoders)}
+    marked = [kind for kind, row in KINDS.items() if any(name.startswith(row.state_mark) for name in state)]
+    if len(marked) == 1:  # a library's network may have the names of all
+        measures["network.kind"] = marked[0]
+        measures["blocks"] = len({name.split(".")[2] for name in state if name.startswith("trunk.layer1.")})
     if heads:
         measures |= {"classes": heads[0].shape[0], "features": heads[0].shape[1]}
     return measures

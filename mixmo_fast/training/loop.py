@@ -1,9 +1,12 @@
 """The training loop, read from top to bottom.
 
-It knows a pipeline only as an iterable of batches. All randomness is in the plans, keyed by seed and epoch, so a run
-that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from epoch e + 1 on.
+It knows a pipeline only as an iterable of batches. All randomness, of plans and of layers that draw, is keyed by seed,
+epoch and step, so a run that resumes from the checkpoint of epoch e repeats exactly what an uninterrupted one does from
+epoch e + 1 on.
 """
 
+import hashlib
+import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -125,7 +128,7 @@ def _train_epoch(
     often = Often(config.checkpoint.every_minutes)
     for number, batch in enumerate(batches.epoch(epoch, first), start=first):
         rate = learning_rate(config, batches.steps_per_epoch, epoch, number)
-        step(batch, rate)
+        step(batch, rate, _seed_of_layers(config, step.ranks.rank, epoch, number))
         progress.step(epoch, number, step.totals)
         writer.check()
         stops, saves = stop.by is not None, often.is_due()
@@ -137,6 +140,12 @@ def _train_epoch(
                 raise Stopped(f"in epoch {epoch}, after step {number + 1} of {last + 1}")
     totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time
     return totals, time.perf_counter() - started, rate
+
+
+def _seed_of_layers(config: Config, rank: int, epoch: int, step: int) -> int:
+    """Of what a library's layers draw in a step, dropout's zeros say, so that it repeats when a run goes on."""
+    key = struct.pack("<4q", config.seed, rank, epoch, step)
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "little", signed=True)
 
 
 def _checkpoint(

@@ -58,6 +58,7 @@ def choose_options(
     macs: float,
     ranks: int = 1,
     notify: Callable[[str], None] = lambda _: None,
+    strides_over_map: str | None = None,
 ) -> StepOptions:
     """Decides what the configuration leaves open.
 
@@ -66,11 +67,12 @@ def choose_options(
         device: Where the step runs.
         macs: Multiply-accumulates of all forward passes of the run: how long it will take.
         ranks: Processes that train together. With several nothing is captured, and a CPU compiles only if asked to.
-        notify: Told in a line when a GPU will be slower than it could be.
+        notify: Told in a line when the step will be slower than it could be.
+        strides_over_map: A convolution whose stride is longer than its map, if there is one.
 
     Raises:
         DeviceError: For what the device does not have.
-        ConfigError: For a CUDA graph of an update that cannot be captured.
+        ConfigError: For a CUDA graph of an update that cannot be captured, and bf16 where a CPU gets it wrong.
     """
     cuda = device.type == "cuda"
     if settings.cuda_graph is True:
@@ -91,7 +93,7 @@ def choose_options(
     if graphs == "auto":
         graphs = cuda and ranks == 1 and settings.fused_optimizer
     return StepOptions(
-        precision=choose_precision(settings.precision, device),
+        precision=_right_precision(settings.precision, device, strides_over_map, notify),
         channels_last=settings.channels_last,
         # On a CPU a grouped convolution takes 1.1 to 2.5 times as long, forward and backward, where it is not compiled
         # (2 and 3 members); compiled, either may win. For a GPU, the compiler leaves the layout of all feature maps
@@ -104,6 +106,24 @@ def choose_options(
         fused_optimizer=settings.fused_optimizer,
         deterministic=settings.deterministic,
     )
+
+
+def _right_precision(
+    wanted: str, device: torch.device, strides_over_map: str | None, notify: Callable[[str], None]
+) -> Precision:
+    """`choose_precision`, but float32 where bfloat16 goes wrong.
+
+    On a CPU with AVX512-BF16 (torch 2.14) a convolution of 3x3 and stride 2 whose map is a single pixel leaves the
+    gradient of those weights that met padding alone as whatever lay in memory, NaN included.
+    """
+    precision = choose_precision(wanted, device)
+    if strides_over_map is None or device.type != "cpu" or precision.name != "bf16":
+        return precision
+    reason = f"in bf16 a CPU gives wrong gradients where a stride is longer than the map ({strides_over_map})"
+    if wanted == "bf16":
+        raise ConfigError(f"step.precision: found bf16, allowed: auto or fp32, because {reason}")
+    notify(f"fp32, because {reason}")
+    return choose_precision("fp32", device)
 
 
 def set_switches(options: StepOptions, device: torch.device) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import Config, NetworkConfig
 from mixmo_fast.errors import CheckpointError
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.reference_names import from_reference, to_reference
@@ -114,7 +114,7 @@ def save_reference_checkpoint(checkpoint: Checkpoint, config: Config, path: Path
 
     Args:
         checkpoint: The state of a run.
-        config: The run's configuration.
+        config: The run's configuration, of a network of the paper.
         path: The file; one that is there is replaced.
 
     Raises:
@@ -141,13 +141,14 @@ def _contiguous(value: object) -> object:
 
 
 def _their_group(group: Mapping[str, Any], config: Config) -> dict[str, Any]:
-    optimizer = config.optimizer
+    optimizer, network = config.optimizer, config.network
+    assert isinstance(network, NetworkConfig)
     return dict(group) | {
         "lr": float(group["lr"]),  # a tensor where a kernel read it on a GPU
         "initial_lr": base_rate(config),
         "momentum": optimizer.momentum,
         "nesterov": optimizer.nesterov,
-        "weight_decay": 0 if KINDS[config.network.kind].authors_decay_in_loss else optimizer.weight_decay,
+        "weight_decay": 0 if KINDS[network.kind].authors_decay_in_loss else optimizer.weight_decay,
         "foreach": None,
         "fused": None,
     }

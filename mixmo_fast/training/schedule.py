@@ -1,12 +1,16 @@
 """The learning rate as a function of epoch and step; nothing is accumulated, so any step can be asked for alone."""
 
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import Config, NetworkConfig
 from mixmo_fast.networks.kinds import KINDS
 
 
 def rate_rows(config: Config) -> int:
     """Rows a step that the configured rate is meant for, where it is scaled: as configured, or the paper's."""
-    return config.optimizer.lr_rows or KINDS[config.network.kind].published_rows
+    if config.optimizer.lr_rows is not None:
+        return config.optimizer.lr_rows
+    network = config.network
+    assert isinstance(network, NetworkConfig)  # for another, the configuration has to say them where they are used
+    return KINDS[network.kind].published_rows
 
 
 def base_rate(config: Config) -> float:

@@ -32,6 +32,7 @@ schedule: {epochs: 300, warmup_steps: 3128, milestones: {101: 0.1, 201: 1e-1}}
 """
 
 
+KINDS_IN_WORDS = "wide_resnet, preact_resnet, timm or torchvision"
 MIXING_METHODS = (
     "linear, patch, cow, noise, patchuphard, patchupsoft, stackhorizontal, stackvertical, channel or stackchannel"
 )
@@ -371,7 +372,29 @@ def test_any_value_at_all_gives_one_line_and_no_traceback(value):
         (", width: 10", "", "network.width: missing, allowed: a whole number from 1 to 32"),
         ("width: 10", "widht: 10", "network.widht: unknown key; did you mean network.width? (and 1 more)"),
         ("optimizer:", "optimiser:", "optimiser: unknown key; did you mean optimizer? (and 1 more)"),
-        ("wide_resnet", "resnet", "network.kind: found 'resnet', allowed: wide_resnet or preact_resnet"),
+        ("wide_resnet", "resnet", f"network.kind: found 'resnet', allowed: {KINDS_IN_WORDS}"),
+        ("kind: wide_resnet, ", "", f"network.kind: missing, allowed: {KINDS_IN_WORDS}"),
+        (
+            "kind: wide_resnet",
+            "kind: timm, name: resnet18",
+            "network.depth: found with network.kind timm, allowed there: kind, name, pretrained, members (and 1 more)",
+        ),
+        (
+            "width: 10",
+            "width: 10, name: resnet18",
+            "network.name: found with network.kind wide_resnet, allowed there: kind, depth, width, members",
+        ),
+        (
+            "kind: wide_resnet, depth: 28, width: 10",
+            "kind: timm, name: ResNet 18",
+            "network.name: found 'ResNet 18', allowed: a name of lowercase letters, digits, dots and underscores, a "
+            "letter first",
+        ),
+        (
+            "kind: wide_resnet, depth: 28, width: 10",
+            "kind: torchvision",
+            "network.name: missing, allowed: a name of lowercase letters, digits, dots and underscores, a letter first",
+        ),
         (
             "depth: 28",
             "depth: 27",

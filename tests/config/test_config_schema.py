@@ -14,6 +14,7 @@ from mixmo_fast.config.schema import (
     Config,
     DataConfig,
     EvaluationConfig,
+    LibraryNetworkConfig,
     MixingConfig,
     MsdaConfig,
     NetworkConfig,
@@ -26,6 +27,7 @@ from mixmo_fast.config.words import allowed_in_words, known_keys
 SECTIONS = (
     (DataConfig, {"dataset": "cifar10"}),
     (NetworkConfig, {"kind": "wide_resnet", "depth": 28, "width": 10}),
+    (LibraryNetworkConfig, {"kind": "timm", "name": "resnet18"}),
     (MixingConfig, {"method": "patch"}),
     (MsdaConfig, {"method": "cutmix"}),
     (BatchConfig, {}),
@@ -96,6 +98,7 @@ def test_seed_outside_63_bits_or_of_another_type_is_refused(seed):
         (DataConfig, {"dataset": "a"}, "crop_padding", (None, 0, 64), (65,)),
         (NetworkConfig, SECTIONS[1][1], "width", (1, 32), (0, 33)),
         (NetworkConfig, SECTIONS[1][1], "members", (1, 16), (0, 17)),
+        (LibraryNetworkConfig, SECTIONS[2][1], "members", (1, 16), (0, 17)),
         (MixingConfig, {"method": "patch"}, "prob", (0, 1), (1.001,)),
         (MixingConfig, {"method": "patch"}, "alpha", (0,), (-1e-9,)),
         (MixingConfig, {"method": "patch"}, "weight_root", (1e-3,), (0,)),
@@ -105,11 +108,11 @@ def test_seed_outside_63_bits_or_of_another_type_is_refused(seed):
         (BatchConfig, {}, "rows", (1,), (0,)),
         (BatchConfig, {}, "repetitions", (1, 64), (0,)),
         (BatchConfig, {}, "input_repetition", (0, 1), (1.001,)),
-        (OptimizerConfig, SECTIONS[5][1], "lr", (1e-9,), (0,)),
-        (OptimizerConfig, SECTIONS[5][1], "momentum", (0.999,), (1,)),
-        (OptimizerConfig, SECTIONS[5][1], "weight_decay", (0,), (-1e-9,)),
-        (ScheduleConfig, SECTIONS[6][1], "epochs", (1,), (0,)),
-        (ScheduleConfig, SECTIONS[6][1], "warmup_steps", (0,), (-1,)),
+        (OptimizerConfig, SECTIONS[6][1], "lr", (1e-9,), (0,)),
+        (OptimizerConfig, SECTIONS[6][1], "momentum", (0.999,), (1,)),
+        (OptimizerConfig, SECTIONS[6][1], "weight_decay", (0,), (-1e-9,)),
+        (ScheduleConfig, SECTIONS[7][1], "epochs", (1,), (0,)),
+        (ScheduleConfig, SECTIONS[7][1], "warmup_steps", (0,), (-1,)),
         (EvaluationConfig, {}, "every_epochs", (1,), (0,)),
         (EvaluationConfig, {}, "rows", (1,), (0,)),
         (CheckpointConfig, {}, "every_epochs", (0,), (-1,)),
@@ -295,11 +298,12 @@ def test_known_keys_are_all_sections_and_all_their_keys():
     keys = known_keys()
     assert len(keys) == len(set(keys))
     assert {key for key in keys if "." not in key} == set(Config.model_fields)
+    expected: dict[str, set[str]] = {}
     for model, _ in SECTIONS:
-        section = next(key for key in keys if key.replace("_", "") == model.__name__[:-6].lower())
-        assert {key for key in keys if key.startswith(f"{section}.")} == {
-            f"{section}.{name}" for name in model.model_fields
-        }
+        section = next(key for key in keys if model.__name__[:-6].lower().endswith(key.replace("_", "")))
+        expected.setdefault(section, set()).update(f"{section}.{name}" for name in model.model_fields)
+    for section, names in expected.items():
+        assert {key for key in keys if key.startswith(f"{section}.")} == names
 
 
 def test_every_known_key_can_be_described_in_words():
@@ -312,6 +316,9 @@ def test_every_known_key_can_be_described_in_words():
     ("loc", "words"),
     [
         (("network", "width"), "a whole number from 1 to 32"),
+        (("network", "kind"), "wide_resnet, preact_resnet, timm or torchvision"),
+        (("network", "name"), "a name of lowercase letters, digits, dots and underscores, a letter first"),
+        (("network",), "a section with kind, depth, width, members, or with kind, name, pretrained, members"),
         (("data", "augmentation"), "standard, augmix or resized_crop"),
         (("data", "crop_scale"), "a list of two numbers, each above 0 and at most 1 or null"),
         (("data", "crop_ratio", 1), "a number from 0.01 to 100"),
@@ -340,6 +347,14 @@ def test_the_configuration_imports_no_torch_and_no_numpy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_scaled_rate_of_a_network_without_a_paper_needs_its_rows():
+    tree = {**SMALLEST, "network": {"kind": "timm", "name": "resnet18"}}
+    scaled = {**SMALLEST["optimizer"], "lr_scaling": "linear"}
+    with pytest.raises(ValidationError, match=r"optimizer\.lr_rows: missing with optimizer.lr_scaling linear"):
+        Config.model_validate({**tree, "optimizer": scaled})
+    assert Config.model_validate({**tree, "optimizer": {**scaled, "lr_rows": 64}}).optimizer.lr_rows == 64
 
 
 def test_every_model_is_listed_in_these_tests():

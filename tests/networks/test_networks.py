@@ -472,5 +472,5 @@ def test_names_we_do_not_use_are_refused(name, members):
 
 def test_any_trunk_may_be_shared():
     trunk = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    network = MixMo(trunk, members=4, classes=3, stem_width=8, stem_stride=1, feature_width=8)
+    network = MixMo(nn.Conv2d(3, 8, 3, padding=1), trunk, nn.Linear(8, 3), members=4)
     assert network(torch.zeros(2, 3, 5, 5)).shape == (2, 4, 3)

@@ -95,6 +95,18 @@ def test_a_compiled_run_is_interrupted_and_goes_on(tmp_path, digits):
         assert "Null H100, fp32, compiled, CUDA graph\n" in one["written"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("torchvision", "mobilenet_v3_small"), ("timm", "vit_tiny_patch16_224")],  # dropout; a slot for the map
+)
+def test_the_step_of_a_librarys_network_is_captured(tmp_path, digits, kind, name):
+    named = [f"network.kind={kind}", f"network.name={name}", "network.members=2"]
+    sets = [word for override in ("network=null", *named) for word in ("--set", override)]
+    training = train(tmp_path, digits, "--no-report", *EAGER, *sets)
+    stopped, resumed = run("commands", {**training, "interrupt_after": STEPS + 6}, training)
+    assert_interrupted_and_resumed(stopped, resumed, tmp_path / "runs" / "tiny")
+
+
 def test_every_other_pipeline_and_augmix_feed_a_captured_step(tmp_path, digits):
     ways = {"reference": ("--pipeline", "reference", "--workers", "1"), "augmix": ("--set", "data.augmentation=augmix")}
     if find_spec("ffcv"):
