@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mixmo_fast.mixing.recipe import Recipe as Recipe
     from mixmo_fast.networks.multi import MixMo as MixMo
     from mixmo_fast.run.evaluate import Evaluation as Evaluation
+    from mixmo_fast.run.network_formats import load_exported as load_exported
     from mixmo_fast.run.predict import Predictions as Predictions
     from mixmo_fast.run.predict import Predictor as Predictor
     from mixmo_fast.training.loss import soft_cross_entropy as soft_cross_entropy
@@ -52,6 +53,7 @@ _NAMES = {  # the same, for Python itself
     "mixmo_fast.mixing.recipe": ("InputMixing", "ManifoldMixing", "Recipe"),
     "mixmo_fast.networks.multi": ("MixMo",),
     "mixmo_fast.run.evaluate": ("Evaluation",),
+    "mixmo_fast.run.network_formats": ("load_exported",),
     "mixmo_fast.run.predict": ("Predictions", "Predictor"),
     "mixmo_fast.training.loss": ("soft_cross_entropy",),
     "pipelines.datasets.store": ("Dataset",),

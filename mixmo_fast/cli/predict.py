@@ -58,3 +58,37 @@ def predict(
         write_record(json_file, saved, indent=1)
     if not len(found):
         raise typer.Exit(2)
+
+
+def export(
+    target: TargetArgument,
+    format: Annotated[str, typer.Option("--format", help="onnx, torch-export or safetensors.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file or folder to write. Default: the run's name, here.")
+    ] = None,
+    checkpoint: LastCheckpointOption = "last",
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    data: DataOption = Path("data"),
+    runs: RunsOption = Path("runs"),
+) -> None:
+    """Write a trained network as a file for other programs, checked against torch.
+
+    onnx and torch-export get the encoders folded into one convolution, with
+    normalisation inside; safetensors is a folder that training can go on from.
+    For the authors' scripts there is `mixmo-fast checkpoint export`.
+    """
+    from mixmo_fast.run.deploy import export_network
+
+    console = make_console()
+    found = export_network(target, format, out, checkpoint, data=data, runs=runs, force=force, notify=console.print)
+    facts = found.facts
+    console.print(
+        f"wrote {found.path}: epoch {facts.epoch} of {facts.checkpoint}, {facts.members} members, {facts.classes} "
+        f"classes, {found.bytes / 1e6:.2f} MB"
+    )
+    if found.format == "safetensors":
+        console.print("the network as it was trained, bit for bit; mf.load_exported(folder) reads it")
+    else:
+        console.print(f"largest difference to torch: {found.difference:.1e}, {found.relative:.1e} of the largest logit")
+    if found.missing:
+        console.print(f"note: {found.missing}")
