@@ -10,7 +10,7 @@ import os
 import shutil
 import socket
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -70,25 +70,35 @@ def onnx_bytes(network: nn.Module, images: Tensor, facts: ExportedNetwork) -> tu
         images: What it is traced with, N x C x H x W; N is left open, so it must be at least 2.
         facts: What the file says of itself.
     """
-    import onnxruntime
-
-    names: dict[str, Any] = {"input_names": ["images"], "output_names": ["logits", "probabilities"]}
-    with _silence():
-        program = torch.onnx.export(
-            network, (images,), dynamo=True, dynamic_shapes={"images": {0: _rows()}}, verbose=False, **names
-        )
-    assert program is not None  # with dynamo it is one
+    program = onnx_program(network, images, ("logits", "probabilities"))
     program.model.metadata_props.update(facts.as_words())
     content = program.model_proto.SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    session = onnx_session(content)
 
     def run(images: Tensor) -> tuple[Tensor, Tensor]:
         logits, probabilities = session.run(None, {"images": images.numpy()})
         return torch.from_numpy(logits), torch.from_numpy(probabilities)
 
     return content, run
+
+
+def onnx_program(network: nn.Module, images: Tensor, outputs: Sequence[str]) -> Any:
+    """A module traced for ONNX, its input called `images`; as `onnx_bytes`, without facts."""
+    names: dict[str, Any] = {"input_names": ["images"], "output_names": list(outputs)}
+    with _silence():
+        return torch.onnx.export(
+            network, (images,), dynamo=True, dynamic_shapes={"images": {0: _rows()}}, verbose=False, **names
+        )
+
+
+def onnx_session(content: bytes, threads: int | None = None) -> Any:
+    """Onnxruntime's session of a file's content on the CPU; None: as many threads as it likes."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    options.intra_op_num_threads = threads or 0
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def torch_export_bytes(network: nn.Module, images: Tensor, facts: ExportedNetwork) -> tuple[bytes, Run]:
