@@ -75,8 +75,10 @@ def _accuracy(axes, settings: list, scored: Mapping[str, Any], names: list[str])
         axes.annotate(
             name, (timed["p50_ms"], 100 * one["scores"]["top1"]), xytext=(5, 3), textcoords="offset points", fontsize=7
         )
-    axes.set_xlabel(f"ms a call: {first['engine']}, batch {first['batch']}, {first['threads']} threads", fontsize=8)
+    threads = f"{first['threads']} thread{'s' * (first['threads'] > 1)}"
+    axes.set_xlabel(f"ms a call: {first['engine']}, batch {first['batch']}, {threads}", fontsize=8)
     axes.set_ylabel("top-1, %", fontsize=9)
     axes.margins(0.25)
+    axes.set_xlim(left=0)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -4,7 +4,7 @@ It is of one epoch's weights, so it counts for those alone.
 """
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from mixmo_fast.errors import DataError
@@ -28,7 +28,7 @@ class Calibration:
 
     ensemble: Ensemble = "logits"
     temperature: float | None = None
-    abstention: Abstention | None = None
+    abstention: Abstention | None = field(default=None, repr=False)
     missing: str | None = None
 
     def threshold(self, coverage: float) -> float | None:

@@ -177,6 +177,9 @@ class Predictor:
             except DataError as error:
                 return place, error
 
+        if len(pictures) == 1:  # threads take longer to start than a picture to decode
+            yield [make(0)]
+            return
         with ThreadPoolExecutor(available_cores()) as pool:
             ahead: list[list[Future]] = []
             for first in range(0, len(pictures), self.rows):
