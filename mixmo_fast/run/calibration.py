@@ -46,7 +46,8 @@ def calibration_of(weights: Weights) -> Calibration:
     if weights.run is None:
         return Calibration(missing=f"{weights.checkpoint} lies in no run folder: {neither}")
     path = weights.run / EVALUATION
-    evaluate = f"run `mixmo-fast evaluate {shlex.quote(str(weights.run))} --checkpoint {weights.checkpoint.stem}`"
+    which = weights.checkpoint.stem if weights.checkpoint.stem in ("best", "last") else weights.epoch
+    evaluate = f"run `mixmo-fast evaluate {shlex.quote(str(weights.run))} --checkpoint {which}`"
     saved = read_record(path, SavedEvaluation)
     if saved is None:
         return Calibration(missing=f"{weights.run} has no evaluation: {neither}; {evaluate}")

@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -202,7 +204,7 @@ def test_without_an_evaluation_of_these_weights_nothing_is_claimed(run, trained,
     found = asked("2")
     assert found.abstain is None and found.calibration.temperature is None
     assert "is of epoch 4, the checkpoint of 2" in found.calibration.missing
-    assert found.calibration.missing.endswith(f"run `mixmo-fast evaluate {folder} --checkpoint epoch_0002`")
+    assert found.calibration.missing.endswith(f"run `mixmo-fast evaluate {folder} --checkpoint 2`")
     saved = json.loads((folder / EVALUATION).read_text())
     del saved["abstention"]
     (folder / EVALUATION).write_text(json.dumps(saved))
@@ -216,6 +218,16 @@ def test_without_an_evaluation_of_these_weights_nothing_is_claimed(run, trained,
     (folder / EVALUATION).unlink()
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         asked("3")
+
+
+def test_the_command_that_is_named_finds_what_was_missing(trained, pictures, tmp_path, command):
+    folder = shutil.copytree(trained.run, tmp_path / "a run")
+    places = ("--data", trained.data, "--device", "cpu")
+    before = command("predict", folder, pictures / "0001.png", *places, "--checkpoint", "2")
+    (line,) = re.findall("run `mixmo-fast (.*)`", before[1])
+    assert command(*shlex.split(line), *places)[0] == 0
+    code, after, _ = command("predict", folder, pictures / "0001.png", *places, "--checkpoint", "2")
+    assert code == 0 and "note:" not in after and "their confidence is below" in after
 
 
 def test_the_command_shows_and_writes_every_answer(run, trained, pictures, tmp_path, command):
