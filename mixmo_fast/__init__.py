@@ -8,6 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mixmo_fast.api.own_data import batches_of as batches_of
+    from mixmo_fast.api.own_data import mean_and_std as mean_and_std
+    from mixmo_fast.api.own_data import normalise as normalise
     from mixmo_fast.api.parts import build_network as build_network
     from mixmo_fast.api.parts import convert as convert
     from mixmo_fast.api.parts import load_config as load_config
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {  # the same, for Python itself
+    "mixmo_fast.api.own_data": ("batches_of", "mean_and_std", "normalise"),
     "mixmo_fast.api.parts": (
         *("build_network", "convert", "load_config", "make_recipe", "open_dataset"),
         *("test_batches", "training_batches"),

@@ -38,8 +38,8 @@ class TrainingBatches(Protocol):
 
     steps_per_epoch: int
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The `steps_per_epoch` batches of an epoch counted from 1.
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on, counted from 0.
 
         A batch is valid until the next one is asked for; whoever keeps one copies it.
         """

@@ -25,5 +25,12 @@ class DivergedError(MixmoError):
     """A network whose loss or outputs are no longer finite."""
 
 
+class Stopped(BaseException):
+    """A training that was asked by a signal to stop, and has saved where it is.
+
+    No error, as `KeyboardInterrupt` is none: what deals with errors lets it pass.
+    """
+
+
 class DeviceError(MixmoError):
     """A device or a number format that this machine does not have."""

@@ -112,11 +112,11 @@ class DaliTraining:
         size, bytes_to = (dataset.height, dataset.width), None if recipe.augmix else table
         self._graph: Pipeline | None = _build_graph(dali, size, bytes_to, device, self._source, samples, ahead, threads)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch counted from 1."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on."""
         self._end_epoch()
-        parts = self._source.parts = self._draw(epoch)
-        for _ in range(self.steps_per_epoch):
+        parts = self._source.parts = self._draw(epoch, first_step)
+        for _ in range(first_step, self.steps_per_epoch):
             if self._source.parts is not parts:
                 raise RuntimeError(f"epoch {epoch} was ended by the beginning of another one or by close()")
             yield self._next_batch()
@@ -162,8 +162,8 @@ class DaliTraining:
         self._source.waiting.clear()
         self._graph.reset()
 
-    def _draw(self, epoch: int) -> Generator[_Part, None, None]:
-        for block in self._plans.blocks(epoch):
+    def _draw(self, epoch: int, first_step: int) -> Generator[_Part, None, None]:
+        for block in self._plans.blocks(epoch, first_step):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
             steps = zip(block.host.steps(), block.device.steps(), labels, strict=True)

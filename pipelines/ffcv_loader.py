@@ -112,14 +112,14 @@ class FfcvTraining:
         # At the latest when the interpreter ends: a thread that still reads must not outlive what it reads into.
         self._end = weakref.finalize(self, _end, self._streams, self._plans, self._assembler, self._file)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch counted from 1."""
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on."""
         # Which pages to keep is decided ahead, so for that cache all plans are drawn once more.
-        lists = [pool.numbers for pool in self._pools(epoch)] if self._file.cache == "process" else []
+        lists = [pool.numbers for pool in self._pools(epoch, first_step)] if self._file.cache == "process" else []
         stream = self._file.stream(lists)
         self._streams.add(stream)
         try:
-            yield from self._assembler.batches(self._jobs(epoch, stream))
+            yield from self._assembler.batches(self._jobs(epoch, first_step, stream))
         finally:
             stream.end()
             self._streams.discard(stream)
@@ -128,8 +128,8 @@ class FfcvTraining:
         """Ends all threads and lets go of the file."""
         self._end()
 
-    def _pools(self, epoch: int) -> Iterator[_Pool]:
-        for block in self._plans.blocks(epoch):
+    def _pools(self, epoch: int, first_step: int) -> Iterator[_Pool]:
+        for block in self._plans.blocks(epoch, first_step):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
             for first in range(0, len(block), self._steps):
@@ -150,9 +150,9 @@ class FfcvTraining:
         self._place[numbers] = np.arange(len(numbers), dtype=np.int32)
         return numbers, self._place[index]
 
-    def _jobs(self, epoch: int, stream: "ImageStream") -> Iterator[Job]:
+    def _jobs(self, epoch: int, first_step: int, stream: "ImageStream") -> Iterator[Job]:
         asked: deque[_Pool] = deque()
-        for pool in self._pools(epoch):
+        for pool in self._pools(epoch, first_step):
             stream.ask(pool.numbers)
             asked.append(pool)
             if len(asked) > _POOLS_AHEAD:

@@ -79,22 +79,22 @@ class PlanFeed:
         self._threads = ThreadPoolExecutor(drawing_threads(device), thread_name_prefix="plans")
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def epoch(self, epoch: int) -> Iterator[tuple[StepPlan[np.ndarray], StepPlan[Tensor]]]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[tuple[StepPlan[np.ndarray], StepPlan[Tensor]]]:
         """The plan of each step of an epoch counted from 1: its arrays, and the same as tensors on the device."""
-        for block in self.blocks(epoch):
+        for block in self.blocks(epoch, first_step):
             yield from zip(block.host.steps(), block.device.steps(), strict=True)
 
-    def blocks(self, epoch: int) -> Iterator[PlannedBlock]:
-        """The epoch's plans in blocks of `steps_per_block`; the last one may be shorter."""
+    def blocks(self, epoch: int, first_step: int = 0) -> Iterator[PlannedBlock]:
+        """The plans of an epoch's steps from one on, in blocks of `steps_per_block`; the last one may be shorter."""
         total, size = self.recipe.steps_per_epoch, steps_per_block(self.recipe.own_rows)
-        starts = iter(range(0, total, size))
+        starts = iter(range(first_step, total, size))
         ahead: deque[Future[_Drawn]] = deque()
         try:
             for first in starts:
                 ahead.append(self._threads.submit(self._draw, epoch, first, min(size, total - first)))
                 if len(ahead) == _BLOCKS_AHEAD:
                     break
-            sent: _Sent | None = self._send(ahead.popleft())
+            sent: _Sent | None = self._send(ahead.popleft()) if ahead else None
             while sent is not None:
                 for first in islice(starts, 1):
                     ahead.append(self._threads.submit(self._draw, epoch, first, min(size, total - first)))

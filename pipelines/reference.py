@@ -32,6 +32,7 @@ from mixmo_fast.mixing.plan import StepPlan, draw_step_plan
 from mixmo_fast.mixing.recipe import Recipe
 from pipelines.assembly.assemble import batch_of
 from pipelines.assembly.augmix_pillow import augment
+from pipelines.items import ItemImages, ItemLabels
 from pipelines.plans import PlanFeed
 from pipelines.shared_images import SharedImages
 
@@ -61,8 +62,8 @@ class ReferenceTraining:
 
     Args:
         images: uint8 (N, H, W, C). Workers share it: a memory map of a whole file is mapped by each of them, of
-            any other array one copy is made.
-        labels: int64 (N,).
+            any other array one copy is made. Or the items of anybody's data set, which the workers make.
+        labels: int64 (N,), or those items'.
         mean: (C,), subtracted from the images in 0..1.
         std: (C,), what the difference is divided by.
         recipe: What the plans are drawn from.
@@ -74,8 +75,8 @@ class ReferenceTraining:
 
     def __init__(
         self,
-        images: np.ndarray,
-        labels: np.ndarray,
+        images: np.ndarray | ItemImages,
+        labels: np.ndarray | ItemLabels,
         mean: Sequence[float],
         std: Sequence[float],
         recipe: Recipe,
@@ -90,7 +91,7 @@ class ReferenceTraining:
         # The workers draw the plans again, and alone need to know what AugMix does.
         self._plans = PlanFeed(replace(recipe, augmix=False), seed, device)
         self._keys = StepKeys(recipe.steps_per_epoch, recipe.own_rows)
-        shared = SharedImages(images) if self.workers else images
+        shared = SharedImages(images) if self.workers and isinstance(images, np.ndarray) else images
         self._rows = Rows(shared, labels, mean, std, recipe, seed)
         self._loader: DataLoader | None = None
         self._iterator: Any = None  # DataLoader's own
@@ -100,14 +101,16 @@ class ReferenceTraining:
             _CONTEXT.set_forkserver_preload([__name__])
             multiprocessing.forkserver.ensure_running()
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch counted from 1.
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on.
 
         Raises:
             DataError: A worker died, or there is no shared memory left to hand its batches over.
             RuntimeError: Another epoch was begun meanwhile, or the pipeline was closed.
         """
-        for (_, plan), (pixels, labels) in zip(self._plans.epoch(epoch), self._collated(epoch), strict=True):
+        for (_, plan), (pixels, labels) in zip(
+            self._plans.epoch(epoch, first_step), self._collated(epoch, first_step), strict=True
+        ):
             images = pixels.to(self.device, non_blocking=True).to(self.dtype)
             yield batch_of(plan, images, labels.to(self.device, non_blocking=True))
 
@@ -116,11 +119,11 @@ class ReferenceTraining:
         self._plans.close()
         self._end_workers()
 
-    def _collated(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _collated(self, epoch: int, first_step: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Pixels float32 (B, H, W, M * C) and labels int64 (B, M, P) of each step, as the loader delivers them."""
         if self._loader is None:
             self._loader = self._make_loader()
-        self._keys.epoch = epoch
+        self._keys.epoch, self._keys.first_step = epoch, first_step
         try:
             # The same iterator each time, as the workers stay: it forgets what is left of the epoch before.
             iterator = self._iterator = iter(self._loader)
@@ -165,15 +168,15 @@ class ReferenceTraining:
 
 
 class StepKeys:
-    """Batch sampler: the keys of each step of an epoch, which is set before an iteration begins."""
+    """Batch sampler: the keys of each step of an epoch from one on, which are set before an iteration begins."""
 
     def __init__(self, steps: int, rows: int):
-        self.epoch = 1
+        self.epoch, self.first_step = 1, 0
         self._steps, self._rows = steps, rows
 
     def __iter__(self) -> Iterator[list[Key]]:
-        epoch = self.epoch
-        return ([(epoch, step, row) for row in range(self._rows)] for step in range(self._steps))
+        epoch, first = self.epoch, self.first_step
+        return ([(epoch, step, row) for row in range(self._rows)] for step in range(first, self._steps))
 
 
 class Rows:
@@ -184,8 +187,8 @@ class Rows:
 
     def __init__(
         self,
-        images: "np.ndarray | SharedImages",
-        labels: np.ndarray,
+        images: "np.ndarray | SharedImages | ItemImages",
+        labels: "np.ndarray | ItemLabels",
         mean: Sequence[float],
         std: Sequence[float],
         recipe: Recipe,

@@ -49,12 +49,12 @@ class ResidentTraining:
         self._images = torch.from_numpy(images).to(device)
         self._labels = torch.from_numpy(labels).to(device)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch counted from 1."""
-        return self._assembler.batches(self._jobs(epoch))
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch counted from 1, of its steps from `first_step` on."""
+        return self._assembler.batches(self._jobs(epoch, first_step))
 
-    def _jobs(self, epoch: int) -> Iterator[Job]:
-        for block in self._plans.blocks(epoch):
+    def _jobs(self, epoch: int, first_step: int) -> Iterator[Job]:
+        for block in self._plans.blocks(epoch, first_step):
             index = block.device.index
             labels = self._labels.index_select(0, index.flatten()).view(index.shape)  # far faster than indexing
             yield Job(self._images, block.host, block.device, labels, block.augmix)

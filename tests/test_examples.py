@@ -26,7 +26,9 @@ def example(tmp_path, digits, monkeypatch, capsys):
 
 
 def test_every_example_is_run_here():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"own_loop.py", "own_network.py", "read_a_run.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        *("own_data.py", "own_loop.py", "own_network.py", "read_a_run.py"),
+    }
 
 
 def test_a_loop_of_ones_own_learns(example):
@@ -37,6 +39,12 @@ def test_a_loop_of_ones_own_learns(example):
 def test_a_network_of_ones_own_learns(example):
     top1 = [float(percent) for percent in re.findall(r"(\S+) %", example("own_network.py", 2))]
     assert len(top1) == 4 and min(top1) > 20  # ten classes
+
+
+def test_images_of_ones_own_are_learned(example):
+    printed = example("own_data.py", 4)
+    assert float(re.search(r"together: (\S+) %", printed)[1]) > 50
+    assert "images (64, 6, 8, 8), labels (64, 2, 2)" in printed
 
 
 def test_a_run_is_read(example, trained):

@@ -131,7 +131,8 @@ def test_nothing_but_the_main_program_imports_the_command_line():
         ("mixmo_fast.reproduce.child", ("torch", "pydantic")),
         ("mixmo_fast.reproduce.reporting", ("torch", "matplotlib")),
         ("mixmo_fast.reproduce.status", ("torch", "matplotlib")),
-        ("mixmo_fast.run.train", ("matplotlib", "ffcv", "nvidia.dali", "tensorboard", "sklearn")),
+        ("mixmo_fast.run.train", ("matplotlib", "ffcv", "nvidia.dali", "tensorboard", "sklearn", "torchvision")),
+        ("mixmo_fast.run.evaluate", ("matplotlib", "torchvision", "torch._dynamo")),
     ],
 )
 def test_heavy_packages_are_imported_only_where_they_are_used(module, heavy):

@@ -174,7 +174,7 @@ def training_batches(
         DeviceError: For what this machine does not have.
     """
     config = config if seed is None else load.override(config, [f"seed={seed}"])
-    place = _device(device)
+    place = device_of(device)
     batches = build.make_training_batches(
         config,
         dataset,
@@ -199,9 +199,14 @@ def test_batches(dataset: Dataset, rows: int = 500, device: str | torch.device =
         DataError: A damaged data set.
         DeviceError: For what this machine does not have.
     """
-    place = _device(device)
+    place = device_of(device)
     return build.make_test_batches(dataset, rows, place, choose_precision("fp32", place))
 
 
-def _device(device: str | torch.device) -> torch.device:
+def device_of(device: str | torch.device) -> torch.device:
+    """A device by torch's object for it, or by the word that commands take.
+
+    Raises:
+        DeviceError: For what this machine does not have.
+    """
     return device if isinstance(device, torch.device) else build.choose_device(device)

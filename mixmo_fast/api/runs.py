@@ -59,7 +59,7 @@ class Run:
 
         Args:
             checkpoint: `last`, `best`, or the number of an epoch that was kept.
-            data: The folder of data sets, whose manifest says how images look; the catalogue does where it is gone.
+            data: The folder of data sets, whose manifest says how images look where the checkpoint does not.
             device: `auto`, `cuda` or `cpu`.
 
         Raises:
@@ -201,6 +201,7 @@ def evaluate(
     robustness: str | None = None,
     mce_against: str | Path | None = None,
     ood: Sequence[str] = (),
+    on: str | None = None,
     notify: Callable[[str], None] = print,
 ) -> Evaluation:
     """Evaluates a run's checkpoint on its test split: scores, calibration, the members' logits; writes nothing.
@@ -221,6 +222,7 @@ def evaluate(
         robustness: Also under corruptions: a folder of CIFAR-C's files, `synthetic` for ones computed here, or `auto`.
         mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
         ood: Data sets to tell from the network's own.
+        on: Another data set of the same classes, whose test split is taken in the place of the network's own.
         notify: Takes one-line messages.
 
     Raises:
@@ -238,4 +240,5 @@ def evaluate(
         robustness=robustness,
         mce_against=None if mce_against is None else Path(mce_against),
         ood=ood,
+        on=on,
     )

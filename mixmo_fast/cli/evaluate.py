@@ -62,6 +62,12 @@ def evaluate(
         list[str] | None,
         typer.Option(metavar="DATASET", help="Also tell this data set's images apart; repeatable."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET", help="Score another data set of the same classes instead of the network's own."
+        ),
+    ] = None,
     json_file: JsonOption = None,
     save_predictions: Annotated[
         Path | None, typer.Option(help="Write each member's logits and the labels to this .npz.")
@@ -91,6 +97,7 @@ def evaluate(
             robustness=robustness,
             mce_against=mce_against,
             ood=dict.fromkeys(ood or ()),
+            on=on,
         )
     for table in evaluation_tables(found, scaled=temperature_scaling or calibrate_on is not None):
         console.print(table)
@@ -126,7 +133,10 @@ def inspect(
 
 
 def _record(record, found, out: Path | None, console) -> None:
-    folder = out or found.trained.run
+    folder = out or (None if found.trained.on else found.trained.run)
+    if folder is None and found.trained.on:
+        console.print(f"{found.trained.run} keeps what it has of its own data: --json FILE or --out FOLDER keeps this")
+        return
     if folder is None:
         console.print("The checkpoint is in no run folder, so no pictures were drawn: --out FOLDER says where to")
         return

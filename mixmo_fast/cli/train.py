@@ -20,6 +20,7 @@ from mixmo_fast.cli.options import (
     WorkersOption,
     make_console,
 )
+from mixmo_fast.errors import Stopped
 
 _FLAGS = {
     "--config_path FILE": "FILE, as it is: their YAML files are understood",
@@ -87,6 +88,7 @@ def train(
 
     keep_compiled()
     from mixmo_fast.run.train import train_run  # and with it torch
+    from mixmo_fast.training.stopping import EXIT_CODE
 
     try:
         train_run(
@@ -111,6 +113,9 @@ def train(
     except KeyboardInterrupt:
         print("mixmo-fast: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         raise typer.Exit(130) from None
+    except Stopped as stopped:
+        print(f"mixmo-fast: stopped {stopped}; the same command continues from there", file=sys.stderr)
+        raise typer.Exit(EXIT_CODE) from None
 
 
 def export(

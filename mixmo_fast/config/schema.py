@@ -240,6 +240,8 @@ class CheckpointConfig(_Section):
 
     every_epochs: int = Field(default=30, ge=0, le=1_000_000)
     """Keep one every n epochs; 0: only the last and the best."""
+    every_minutes: float | None = Field(default=None, gt=0, le=1_000_000)
+    """Also save the last within an epoch, every so many minutes; null: at its end alone, and when a signal asks."""
 
 
 class Config(_Section):

@@ -5,7 +5,6 @@ Pure arithmetic on numpy arrays; the uniforms come from the caller. Shapes: `...
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv
 
 from mixmo_fast.mixing.portable import cube_root, log
 
@@ -32,6 +31,8 @@ def dirichlet(concentration: float, uniforms: Floats) -> Floats:
         # A gamma variate of integer shape is a sum of exponentials (Erlang): cheap, and the same on every processor.
         gammas = -log(uniforms).sum(axis=-1)
     else:
+        from scipy.special import gammaincinv  # imported here, as whole numbers need no scipy
+
         gammas = np.maximum(gammaincinv(concentration, uniforms[..., 0]), np.finfo(np.float64).tiny)
     return gammas / gammas.sum(axis=-1, keepdims=True)
 

@@ -58,7 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from mixmo_fast.reproduce.jobs import Launch, train_one
 
     launch = Launch(options.run_folder.parents[2], options.data, options.device, 1, options.pipeline)
-    ended, line = train_one(options.config, launch, options.run_folder)
+    from mixmo_fast.errors import Stopped
+    from mixmo_fast.training.stopping import EXIT_CODE
+
+    try:
+        ended, line = train_one(options.config, launch, options.run_folder)
+    except Stopped as stopped:  # whoever starts it again goes on from there
+        print(f"stopped {stopped}", file=sys.stderr)
+        return EXIT_CODE
     if line:
         print(line, file=sys.stderr)
     return 1 if ended is None else int(ended)

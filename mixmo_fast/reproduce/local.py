@@ -131,7 +131,7 @@ def _signal(child: subprocess.Popen, number: signal.Signals) -> None:
 
 
 def _stop(children: Sequence[subprocess.Popen]) -> None:
-    """Ends children; a checkpoint is written whole or not at all, so nothing is lost but the epoch they were in."""
+    """Ends children, who save where they are when they are asked; nothing is lost but what takes longer than that."""
     for child in children:
         _signal(child, signal.SIGTERM)
     until = time.monotonic() + _GRACE

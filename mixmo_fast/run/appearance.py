@@ -11,9 +11,10 @@ import numpy as np
 from PIL import Image
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.catalog import DATASETS
-from pipelines.datasets.image_files import Fit, fit_image
-from pipelines.datasets.store import MANIFEST, read_manifest
+from mixmo_fast.runfolder.trained_on import TrainedOn
+from pipelines.datasets.catalog import DATASETS, DatasetInfo
+from pipelines.datasets.image_files import FITS, Fit, fit_image
+from pipelines.datasets.store import MANIFEST, Dataset, read_manifest
 
 
 @dataclass(frozen=True)
@@ -59,32 +60,38 @@ class Appearance:
         return np.pad(pixels, ((self.margin, self.margin), (self.margin, self.margin), (0, 0)))
 
 
-def appearance_of(name: str, data: Path, notify: Callable[[str], None] = lambda _: None) -> Appearance:
-    """What is known of a data set: by its folder, or, where that is gone, by the catalogue.
+def appearance_of(
+    name: str, data: Path, trained: TrainedOn | None = None, notify: Callable[[str], None] = lambda _: None
+) -> Appearance:
+    """What is known of a data set: by the checkpoint; of an older one by its folder; where that is gone, by the table.
 
     Args:
         name: Of the data set.
         data: The folder of data sets.
+        trained: What a checkpoint keeps of it; None: nothing.
         notify: Told when a damaged folder was passed over.
 
     Raises:
-        DataError: Neither has it, or the folder's manifest is damaged and the catalogue cannot help.
+        DataError: None has it, or the folder's manifest is damaged and the catalogue cannot help.
     """
     info, manifest = DATASETS.get(name), data / name / MANIFEST
-    found = None
-    if manifest.is_file():
+    known: TrainedOn | Dataset | DatasetInfo | None = trained
+    if known is None and manifest.is_file():
         try:
-            found = read_manifest(manifest, data, name)
+            known = read_manifest(manifest, data, name)
         except DataError as error:
             if info is None:
                 raise
             notify(f"{error}; the published facts are used")
-    known = found or info
+    known = known or info
     if known is None:
         raise DataError(
             f"{manifest}: not there, and {name} is none of the published data sets; --data names the folder that has "
             "the data set of this run: size, normalisation and class names are read from it"
         )
+    fit = getattr(known, "fit", None) or "crop"  # nobody kept one where all images had one size
+    if fit not in FITS:
+        raise DataError(f"{name}: fit: found {fit!r}, allowed: {', '.join(FITS)}")
     return Appearance(
         dataset=name,
         height=known.height,
@@ -92,7 +99,7 @@ def appearance_of(name: str, data: Path, notify: Callable[[str], None] = lambda 
         mean=known.mean,
         std=known.std,
         class_names=known.class_names,
-        fit=getattr(known, "fit", None) or "crop",  # manifests of older data sets have none
+        fit=fit,
         zoom=info.zoom if info else 1,
         margin=info.margin if info else 0,
     )

@@ -51,6 +51,9 @@ def calibration_of(weights: Weights) -> Calibration:
     saved = read_record(path, SavedEvaluation)
     if saved is None:
         return Calibration(missing=f"{weights.run} has no evaluation: {neither}; {evaluate}")
+    if weights.within:
+        where = f"the checkpoint of within epoch {weights.epoch + 1}"
+        return Calibration(missing=f"{path} is of epoch {saved.epoch}, {where}: {neither} before that epoch has ended")
     if saved.epoch != weights.epoch:
         return Calibration(
             missing=f"{path} is of epoch {saved.epoch}, the checkpoint of {weights.epoch}: {neither}; {evaluate}"

@@ -126,7 +126,7 @@ def export_network(
     weights = read_weights(target, checkpoint, runs, notify)
     out = out or Path((weights.run or target).resolve().stem + SUFFIXES[format])
     network_formats.check_free(out, format, force)
-    appearance = appearance_of(weights.config.data.dataset, data, notify)
+    appearance = appearance_of(weights.config.data.dataset, data, weights.data, notify)
     calibration, network = calibration_of(weights), weights.network()
     facts = _facts(weights, network, appearance, calibration, is_folded=format != "safetensors")
     if format == "safetensors":

@@ -97,6 +97,7 @@ def evaluate_run(
     robustness: str | None = None,
     mce_against: Path | None = None,
     ood: Iterable[str] = (),
+    on: str | None = None,
 ) -> Evaluation:
     """Evaluates a checkpoint on the test split of the data set that it was trained on, and on what else is asked for.
 
@@ -114,6 +115,7 @@ def evaluate_run(
         robustness: None for no such evaluation; else a source of `mixmo_fast.run.shifted.corrupted_images`.
         mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
         ood: Names of the data sets to tell from the network's own.
+        on: Another data set of the same classes, whose test split is taken in the place of the network's own.
 
     Raises:
         ConfigError: For a word that is not allowed.
@@ -127,9 +129,11 @@ def evaluate_run(
         if found not in allowed:
             words = ", ".join(word for word in allowed if word)
             raise ConfigError(f"{option}: found {found!r}, allowed are {words}")
+    if on is not None and calibrate_on == "train-holdout":
+        raise ConfigError("--calibrate-on: found train-holdout with --on, allowed: test-halves")
     if mce_against is not None and robustness is None:
         raise ConfigError("--mce-against: has no meaning without --robustness")
-    trained = open_trained(target, checkpoint, data, runs, device, notify, precision)
+    trained = open_trained(target, checkpoint, data, runs, device, notify, precision, on)
     # Everything that may be missing is looked for before anything long is computed.
     against = read_robustness(mce_against, trained.dataset.name) if mce_against else None
     corrupted = corrupted_images(trained, robustness, data) if robustness else None

@@ -127,4 +127,6 @@ def describe_evaluation(config: Config, test_images: int) -> Iterator[str]:
         )
     kept = config.checkpoint.every_epochs
     more = f", and one to keep every {kept:,} epochs" if kept else ""
-    yield f"Checkpoints: `last`, written after every epoch, and `best`{more}."
+    minutes = config.checkpoint.every_minutes
+    within = f" and within one every {minutes:g} minutes" if minutes else ""
+    yield f"Checkpoints: `last`, written after every epoch{within}, and `best`{more}."

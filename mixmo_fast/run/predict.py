@@ -232,7 +232,7 @@ def open_predictor(
     Args:
         target: A configuration file, or a run folder.
         checkpoint: `last`, `best`, an epoch, or a checkpoint's path.
-        data: The data folder, whose manifest says how images look; the catalogue does where it is gone.
+        data: The data folder, whose manifest says how images look where the checkpoint does not.
         runs: Where the run folder of a configuration file is.
         device: `auto`, `cuda` or `cpu`.
         notify: Takes one-line messages.
@@ -247,7 +247,7 @@ def open_predictor(
     layout = torch.channels_last if weights.config.step.channels_last else torch.contiguous_format
     return Predictor(
         network=folded(weights.network()).to(place).to(memory_format=layout),
-        appearance=_checked(appearance_of(weights.config.data.dataset, data, notify), weights),
+        appearance=_checked(appearance_of(weights.config.data.dataset, data, weights.data, notify), weights),
         calibration=calibration_of(weights),
         checkpoint=weights.checkpoint,
         epoch=weights.epoch,

@@ -14,11 +14,12 @@ from rich.console import Console
 
 from mixmo_fast.config.load import load_config, override, to_yaml
 from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, find_beginning, load_beginning
 from mixmo_fast.run.preview import draw_step, take_step
+from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
@@ -26,6 +27,7 @@ from mixmo_fast.runfolder.names import has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.training.checkpoint_check import first_wrong_momentum
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
 from mixmo_fast.training.memory import release
@@ -34,7 +36,9 @@ from mixmo_fast.training.profile import ProfiledBatches
 from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.runlog import RunLog, environment
 from mixmo_fast.training.step import TrainingStep, make_optimizer
+from mixmo_fast.training.stopping import stop_requests
 from mixmo_fast.training.summary import final_metrics, summarise
+from mixmo_fast.training.within import parse_within
 
 
 def train_run(
@@ -129,8 +133,9 @@ def _train(
     """`train_run`, once it is clear what is asked for and the run folder is ours."""
     name, checkpoint, started_from = folder.name, beginning.checkpoint, beginning.started_from
     done = checkpoint.epoch if checkpoint else 0
+    within = parse_within(checkpoint.within, ranks.count, str(folder)) if checkpoint else None
     complete = done >= config.schedule.epochs and has_ended(folder)
-    if not ranks.agree((done, complete, started_from and started_from.sha256)):
+    if not ranks.agree((done, within and within.steps, complete, started_from and started_from.sha256)):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
     if complete and checkpoint:
         _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
@@ -142,18 +147,25 @@ def _train(
     dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
     if ranks.writes:
         ranks.wait()
+    if checkpoint:
+        anew = "put back the data, use another --runs, or --from-scratch to start it again"
+        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
+    known = trained_on(dataset)
     network = build.make_network(config, dataset.classes)
     how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
     set_switches(how, device)
     momentum, loaded = load_beginning(network, beginning, folder)
     recipe = build.make_recipe(config, dataset, ranks)
     batches = build.make_training_batches(config, dataset, pipeline, device, how.precision, recipe)
-    with closing(batches), ExitStack() as cleanup:
+    with closing(batches), stop_requests() as stop, ExitStack() as cleanup:
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
         step = TrainingStep(network, optimizer, how, ranks, lambda line: _say(console, line))
         if checkpoint:
+            wrong = first_wrong_momentum(network, checkpoint.optimizer, needed=config.optimizer.momentum > 0)
+            if wrong:
+                raise CheckpointError(f"{folder}: damaged checkpoint: {wrong}; use --from-scratch to start it again")
             step.resume(checkpoint.optimizer, checkpoint.scaler)
         step.begin_with(momentum)
         machine = environment(device)
@@ -171,7 +183,7 @@ def _train(
             RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
         )
         if not ranks.writes:
-            train(config, step, batches, test, None, folder, progress, first_epoch)
+            train(config, step, batches, test, None, folder, progress, first_epoch, within=within, stop=stop)
             return
         watched = batches
         if profile is not None:
@@ -192,10 +204,10 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, watched, test, log, folder, progress, first_epoch, after_first=draw)
+        train(config, step, watched, test, log, folder, progress, first_epoch, draw, known, within, stop)
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
-        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name)
+        summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
         write_record(folder / names.SUMMARY, summary, indent=1)

@@ -17,7 +17,9 @@ from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
+from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
 from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
+from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
@@ -31,10 +33,11 @@ class Trained:
     Attributes:
         config: What it was trained with; for a file of the authors', what the user says it was.
         network: On the device, in evaluation mode.
-        dataset: What it was trained on.
+        dataset: What it was trained on; or, if that was asked for, another one of the same classes.
         checkpoint: The file.
         epoch: Of that checkpoint.
         run: The run folder that the checkpoint lies in; None for any other file.
+        on: The name of that other data set; None where it is its own.
         device: Where it is.
         precision: What it computes in.
     """
@@ -47,6 +50,7 @@ class Trained:
     run: Path | None
     device: torch.device
     precision: Precision
+    on: str | None = None
 
     def test_batches(self) -> EvaluationBatches:
         """The test split."""
@@ -77,6 +81,8 @@ class Weights:
         checkpoint: The file.
         run: The run folder that it lies in; None for any other file.
         precision: Name of what they were trained in; float32 for a file of the authors'.
+        data: What they were trained on; None where nobody kept that.
+        within: Whether they are of within the epoch after that.
     """
 
     config: Config
@@ -85,6 +91,8 @@ class Weights:
     checkpoint: Path
     run: Path | None
     precision: str
+    data: TrainedOn | None
+    within: bool = False
 
     @property
     def classes(self) -> int:
@@ -126,14 +134,15 @@ def read_weights(target: Path, which: str, runs: Path, notify: Callable[[str], N
     run = paths.folder if path in paths.all() else None
     if is_reference_checkpoint(path):
         theirs = load_reference_checkpoint(path)
-        return Weights(wanted, theirs.epoch, theirs.network, path, run, "fp32")
+        return Weights(wanted, theirs.epoch, theirs.network, path, run, "fp32", None)
     ours = load_checkpoint(path)
     config = parse_config(ours.config, str(path))
     if run is None and (config.network, config.data) != (wanted.network, wanted.data):
         raise CheckpointError(
             f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} ({_inline(wanted)})"
         )
-    return Weights(config, ours.epoch, ours.network, path, run, config.step.precision)
+    data, precision = data_of(ours, path), config.step.precision
+    return Weights(config, ours.epoch, ours.network, path, run, precision, data, bool(ours.within))
 
 
 def open_trained(
@@ -144,8 +153,9 @@ def open_trained(
     device_name: str,
     notify: Callable[[str], None],
     precision_name: str | None = None,
+    on: str | None = None,
 ) -> Trained:
-    """Opens a checkpoint and the data set that its network was trained on.
+    """Opens a checkpoint and the data set that its network was trained on, or another one of the same classes.
 
     Args:
         target: A configuration file, or a run folder.
@@ -155,6 +165,7 @@ def open_trained(
         device_name: `auto`, `cuda` or `cpu`.
         notify: Told of a conversion on the way.
         precision_name: As `step.precision`; None: as the network was trained, float32 for one of the authors'.
+        on: Name of another data set to look at it with; its images are normalised as the network knows them.
 
     Raises:
         MixmoError: When configuration, checkpoint or data set are missing or do not fit together.
@@ -164,12 +175,21 @@ def open_trained(
     config = weights.config
     precision = weights.precision_on(device, precision_name)
     precision.switch_tf32()
-    dataset = build.ensure_dataset(config.data.dataset, data, notify)
+    if on is not None and on != config.data.dataset:
+        own = weights.data or build.ensure_dataset(config.data.dataset, data, notify)
+        dataset = as_test_of(own, build.ensure_dataset(on, data, notify))
+    else:
+        on = None
+        dataset = build.ensure_dataset(config.data.dataset, data, notify)
+        remedy = "put it back, or convert these under a name of their own and name that by --on"
+        require_same_data(weights.data, dataset, str(weights.checkpoint), remedy)
     network = build.make_network(config, dataset.classes)
     load_network(network, weights.state, weights.checkpoint)
     layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
     network.to(device).to(memory_format=layout)
-    return Trained(config, network.eval(), dataset, weights.checkpoint, weights.epoch, weights.run, device, precision)
+    return Trained(
+        config, network.eval(), dataset, weights.checkpoint, weights.epoch, weights.run, device, precision, on
+    )
 
 
 def run_of(target: Path, runs: Path) -> CheckpointPaths:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.scores import Scores
+from mixmo_fast.runfolder.trained_on import TrainedOn
 
 
 class TrainedEpoch(Record):
@@ -75,6 +76,7 @@ class RunSummary(Record):
     """`summary.json`."""
 
     dataset: str | None = None
+    data: TrainedOn | None = None
     config: str | None = None
     seed: int | None = None
     epochs: int | None = None

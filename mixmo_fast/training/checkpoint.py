@@ -8,9 +8,11 @@ import errno
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,20 @@ from torch import Tensor, nn
 
 from mixmo_fast.errors import CheckpointError
 from mixmo_fast.networks.kinds import KINDS
+from mixmo_fast.training.checkpoint_check import (
+    DamagedPart,
+    compare_checksums,
+    first_wrong_field,
+    name_of_part,
+    require_stored,
+)
 
 FORMAT = 1
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a run at the end of an epoch.
+    """The state of a run at the end of an epoch, or within the one after it.
 
     Attributes:
         epoch: Epochs completed.
@@ -34,6 +43,10 @@ class Checkpoint:
         optimizer: The optimiser's state dict.
         scaler: The gradient scaler's state dict; empty unless fp16.
         history: The rows of `metrics.jsonl` up to this epoch, JSON.
+        data: The data set that was trained on, the JSON of `mixmo_fast.runfolder.trained_on.TrainedOn`; empty in
+            checkpoints of versions that kept none.
+        within: Where the run stands within the epoch after those, a `mixmo_fast.training.within.Within` as a
+            dictionary; empty at the end of an epoch.
     """
 
     epoch: int
@@ -42,6 +55,8 @@ class Checkpoint:
     optimizer: dict[str, Any]
     scaler: dict[str, Any]
     history: str
+    data: str = ""
+    within: dict[str, Any] = field(default_factory=dict)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path, aliases: Sequence[Path] = ()) -> None:
@@ -116,12 +131,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
 def as_checkpoint(content: object, path: Path) -> Checkpoint:
     """`load_checkpoint`, of what `read_plain` found in the file."""
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    mark = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or type(mark) is not int or mark != FORMAT:
         raise CheckpointError(f"{path}: not a checkpoint of this program (no format {FORMAT} mark)")
     try:
-        return Checkpoint(**{name: value for name, value in content.items() if name != "format"})
+        checkpoint = Checkpoint(**{name: value for name, value in content.items() if name != "format"})
     except TypeError as error:
         raise CheckpointError(f"{path}: incomplete checkpoint: {error}") from error
+    if wrong := first_wrong_field(vars(checkpoint)):
+        raise CheckpointError(f"{path}: damaged checkpoint: {wrong}")
+    return checkpoint
 
 
 def read_plain(path: Path) -> object:
@@ -132,8 +151,24 @@ def read_plain(path: Path) -> object:
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint")
+    content = None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        require_stored(path)
+        # Both wait for the disk, and neither holds Python's lock meanwhile. What torch warns of, sparse tensors, is
+        # refused later.
+        with ThreadPoolExecutor(1) as reader, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            compared = reader.submit(compare_checksums, path)
+            try:
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            except Exception:
+                compared.result()  # a damaged part explains more than what torch makes of it
+                raise
+            compared.result()
+        return content
+    except DamagedPart as damaged:
+        part = name_of_part(str(damaged), content)
+        raise CheckpointError(f"{path}: damaged: the checksum of {part} is not that of what was written") from damaged
     except Exception as error:  # torch raises many kinds for damaged files: zip, pickle, EOF, runtime
         reason = " ".join(str(error).split()) or type(error).__name__
         foreign = re.search(r"GLOBAL ([\w.]+)", reason)

@@ -7,13 +7,14 @@ a step. Only rank 0 evaluates and writes.
 Shapes: N rows of this rank, C channels, H W pixels.
 """
 
+import functools
 import inspect
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -23,6 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from mixmo_fast.cores import available_cores
 from mixmo_fast.errors import DeviceError
 from mixmo_fast.networks.norm import BatchNorm
+
+T = TypeVar("T")
 
 _PATIENCE = timedelta(hours=2)
 
@@ -75,6 +78,22 @@ class Ranks:
         dist.all_reduce(total)
         return total
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so on any rank; all ranks have to ask. Nobody waits for a device."""
+        if self.count == 1:
+            return value
+        flag = torch.tensor([value], dtype=torch.int32)
+        dist.all_reduce(flag, dist.ReduceOp.MAX, group=_between_processors())
+        return bool(flag.item())
+
+    def all_of(self, value: T) -> list[T]:
+        """Each rank's value, which can be pickled, by rank; all ranks have to ask."""
+        values: list[T | None] = [None] * self.count
+        if self.count == 1:
+            return [value]
+        dist.all_gather_object(values, value)
+        return cast("list[T]", values)
+
     def wrap(self, network: nn.Module, device: torch.device) -> nn.Module:
         """The network to call in training: its gradients are averaged over ranks, its batch-norms see all rows.
 
@@ -89,6 +108,12 @@ class Ranks:
             gradient_as_bucket_view=True,
             **_COPIES_NO_BUFFERS,  # the statistics of all ranks are equal
         )
+
+
+@functools.cache
+def _between_processors() -> Any:
+    """Connects the ranks without their devices, which would be waited for; made when all ranks first ask."""
+    return dist.new_group(backend="gloo", timeout=_PATIENCE)
 
 
 ALONE = Ranks()

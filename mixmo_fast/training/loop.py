@@ -5,18 +5,19 @@ that resumes from the checkpoint of epoch e repeats exactly what an uninterrupte
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from mixmo_fast.batch import EvaluationBatches, TrainingBatches
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import DivergedError
+from mixmo_fast.errors import DivergedError, Stopped
 from mixmo_fast.evaluation.evaluate import evaluate
 from mixmo_fast.runfolder.history import as_json, best_epoch
 from mixmo_fast.runfolder.names import CheckpointPaths
 from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import Checkpoint
 from mixmo_fast.training.checkpoint_writer import CheckpointWriter
 from mixmo_fast.training.memory import peak_memory
@@ -24,6 +25,8 @@ from mixmo_fast.training.progress import RunProgress
 from mixmo_fast.training.runlog import RunLog
 from mixmo_fast.training.schedule import learning_rate
 from mixmo_fast.training.step import StepTotals, TrainingStep
+from mixmo_fast.training.stopping import Often, StopRequest
+from mixmo_fast.training.within import Within
 
 
 def train(
@@ -36,6 +39,9 @@ def train(
     progress: RunProgress,
     first_epoch: int = 1,
     after_first: Callable[[], None] | None = None,
+    data: TrainedOn | None = None,
+    within: Within | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Trains from `first_epoch` to the configured end, evaluating, logging and saving on the way.
 
@@ -49,16 +55,28 @@ def train(
         progress: Told of steps and epochs.
         first_epoch: From 1.
         after_first: Called after that one, where something is logged: for what can wait so long.
+        data: What is trained on, for the checkpoints.
+        within: Where `first_epoch` goes on; None: at its beginning.
+        stop: Looked at after each step.
 
     Raises:
+        Stopped: It was asked for, and where training stands is saved.
         DivergedError: When loss or outputs are no longer finite, naming the last good checkpoint.
         MixmoError: When something cannot be written.
     """
     paths = CheckpointPaths(folder)
+    stop = stop or StopRequest()
     with CheckpointWriter(step.device) as writer:
+
+        def save(epoch: int, here: Within | None, aliases: Sequence[Path] = ()) -> None:
+            if log is not None:
+                writer.save(_checkpoint(config, step, log, epoch, data, here), paths.last, aliases)
+
         for epoch in range(first_epoch, config.schedule.epochs + 1):
             with _names_last_good(f"in epoch {epoch}", paths, writer):
-                totals, seconds, rate = _train_epoch(config, step, batches, progress, writer, epoch)
+                totals, seconds, rate = _train_epoch(
+                    config, step, batches, progress, writer, epoch, within if epoch == first_epoch else None, stop, save
+                )
             if log is not None:
                 row = Epoch(
                     epoch=epoch,
@@ -78,11 +96,13 @@ def train(
                 aliases = [paths.best] if best_epoch(log.history) is row else []
                 if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
                     aliases.append(paths.epoch(epoch))
-                writer.save(_checkpoint(config, step, log, epoch), paths.last, aliases)
+                save(epoch, None, aliases)
                 progress.epoch(row)
                 if after_first and epoch == first_epoch:
                     after_first()
             step.ranks.wait()
+            if epoch < config.schedule.epochs and step.ranks.any(stop.by is not None):
+                raise Stopped(f"after epoch {epoch}")
 
 
 def _train_epoch(
@@ -92,20 +112,36 @@ def _train_epoch(
     progress: RunProgress,
     writer: CheckpointWriter,
     epoch: int,
+    within: Within | None,
+    stop: StopRequest,
+    save: Callable[[int, Within], None],
 ) -> tuple[StepTotals, float, float]:
-    """One epoch: its totals, its seconds, and its last learning rate."""
-    started = time.perf_counter()
+    """One epoch, or the rest of one: its totals, its seconds, and its last learning rate."""
+    started = time.perf_counter() - (within.seconds if within else 0.0)
     step.start_epoch()
-    for number, batch in enumerate(batches.epoch(epoch)):
+    if within:
+        step.go_on(within.ranks[step.ranks.rank])
+    first, last = within.steps if within else 0, batches.steps_per_epoch - 1
+    often = Often(config.checkpoint.every_minutes)
+    for number, batch in enumerate(batches.epoch(epoch, first), start=first):
         rate = learning_rate(config, batches.steps_per_epoch, epoch, number)
         step(batch, rate)
         progress.step(epoch, number, step.totals)
         writer.check()
+        stops, saves = stop.by is not None, often.is_due()
+        if number < last and step.ranks.any(stops or saves):
+            so_far = step.ranks.all_of((step.so_far(), stops))
+            save(epoch - 1, Within(time.perf_counter() - started, tuple(one for one, _ in so_far)))
+            if any(stops for _, stops in so_far):
+                writer.wait()
+                raise Stopped(f"in epoch {epoch}, after step {number + 1} of {last + 1}")
     totals = step.totals(of_all_ranks=True)  # waits for the device, so it belongs to the time
     return totals, time.perf_counter() - started, rate
 
 
-def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> Checkpoint:
+def _checkpoint(
+    config: Config, step: TrainingStep, log: RunLog, epoch: int, data: TrainedOn | None, within: Within | None
+) -> Checkpoint:
     return Checkpoint(
         epoch=epoch,
         config=to_yaml(config),
@@ -113,6 +149,8 @@ def _checkpoint(config: Config, step: TrainingStep, log: RunLog, epoch: int) -> 
         optimizer=step.optimizer.state_dict(),
         scaler=step.scaler.state_dict(),
         history=as_json(log.history),
+        data=data.model_dump_json() if data else "",
+        within=within.as_dict() if within else {},
     )
 
 

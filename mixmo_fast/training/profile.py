@@ -53,29 +53,29 @@ class ProfiledBatches:
         self._folder, self._notify = folder, notify
         self._done = False
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of an epoch, as the pipeline gives them.
 
         Raises:
             MixmoError: When trace or table cannot be written.
         """
         if self._done:
-            return self._batches.epoch(epoch)
+            return self._batches.epoch(epoch, first_step)
         self._done = True
-        return self._watched(epoch)
+        return self._watched(epoch, first_step)
 
     def close(self) -> None:
         """Closes the pipeline."""
         self._batches.close()
 
-    def _watched(self, epoch: int) -> Iterator[Batch]:
+    def _watched(self, epoch: int, first_step: int) -> Iterator[Batch]:
         cuda = self._device.type == "cuda"
         # Kineto talks on stderr whenever it starts and stops, and calls it an error that a CPU's machine has no GPU.
         os.environ.setdefault("KINETO_LOG_LEVEL", "9")
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
         window = schedule(skip_first=_WARM_UP_STEPS - 1, wait=0, warmup=1, active=self._steps, repeat=1)
         with profile(activities=activities, schedule=window, on_trace_ready=self._write) as profiler:
-            for number, batch in enumerate(self._batches.epoch(epoch), start=1):
+            for number, batch in enumerate(self._batches.epoch(epoch, first_step), start=1):
                 yield batch
                 # Only now, with the next batch asked for, the step with this one has been taken.
                 if cuda and number in (_WARM_UP_STEPS, _WARM_UP_STEPS + self._steps):

@@ -5,6 +5,10 @@ keyed by seed and epoch, so what depends on the length E of a run is its schedul
 falls towards the end.
 """
 
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import SCIENCE, Config
 from mixmo_fast.config.words import in_one_line
@@ -54,9 +58,18 @@ def _latest(paths: CheckpointPaths) -> Checkpoint | None:
     try:
         return load_checkpoint(paths.last)
     except CheckpointError as error:
-        others = [path.name for path in paths.all() if path != paths.last]
-        rather = f"remove it to continue from the newest of {', '.join(others)}, or use" if others else "use"
+        newest = _newest_whole(path for path in paths.all() if path != paths.last)
+        rather = f"remove it to continue from {newest[0].name}, of epoch {newest[1]}, or use" if newest else "use"
         raise CheckpointError(f"{error}; {rather} --from-scratch") from error
+
+
+def _newest_whole(paths: Iterable[Path]) -> tuple[Path, int] | None:
+    """The checkpoint of the latest epoch among those that can be read, and that epoch."""
+    whole = []
+    for path in paths:
+        with suppress(CheckpointError):
+            whole.append((path, load_checkpoint(path).epoch))
+    return max(whole, key=lambda one: one[1], default=None)
 
 
 def _check_extension(kept: Config, config: Config, done: int, paths: CheckpointPaths, extend: bool) -> None:

@@ -63,6 +63,23 @@ class StepTotals:
     rows: int
 
 
+@dataclass(frozen=True)
+class EpochSoFar:
+    """What a rank has added up in an epoch that is not over.
+
+    Attributes:
+        steps: Taken.
+        rows: Network input rows of all ranks.
+        loss: Sum over steps of the loss of this rank's rows, nats.
+        hits: (Row, member) pairs of its own whose strongest class is the image's.
+    """
+
+    steps: int
+    rows: int
+    loss: float
+    hits: int
+
+
 class TrainingStep:
     """Takes one optimiser step a call.
 
@@ -186,6 +203,22 @@ class TrainingStep:
         self._bad_step.fill_(_NEVER)
         self._steps = self._rows = 0
 
+    def so_far(self) -> EpochSoFar:
+        """What this rank has added up since the epoch's start. Waits for the device.
+
+        Raises:
+            DivergedError: As `totals`.
+        """
+        self._require_finite()
+        return EpochSoFar(self._steps, self._rows, self._loss.item(), int(self._hits.item()))
+
+    def go_on(self, so_far: EpochSoFar) -> None:
+        """Goes on in the middle of an epoch, after `start_epoch`, as if its first steps had been taken here."""
+        self._steps, self._rows = so_far.steps, so_far.rows
+        self._loss.fill_(so_far.loss)
+        self._hits.fill_(so_far.hits)
+        self._taken.fill_(so_far.steps)
+
     def totals(self, of_all_ranks: bool = False) -> StepTotals:
         """Means since the epoch's start. Waits for the device.
 
@@ -195,9 +228,7 @@ class TrainingStep:
         Raises:
             DivergedError: When a loss was not finite, naming the step, counted from 0 within the epoch.
         """
-        bad_step = self._bad_step.item()
-        if bad_step != _NEVER:
-            raise DivergedError(f"the loss is not finite since step {bad_step - 1}")
+        self._require_finite()
         seen = torch.stack((self._loss, self._hits.double()))
         loss, hits = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
         share = 1 if of_all_ranks else 1 / self.ranks.count
@@ -206,6 +237,11 @@ class TrainingStep:
             top1=hits / max(1, self._rows * self.network.members * share),
             rows=self._rows,
         )
+
+    def _require_finite(self) -> None:
+        bad_step = self._bad_step.item()
+        if bad_step != _NEVER:
+            raise DivergedError(f"the loss is not finite since step {bad_step - 1}")
 
 
 def _compiler_options(device: torch.device, deterministic: bool) -> dict[str, str | int | bool | Callable[..., Any]]:

@@ -8,6 +8,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.runfolder.history import best_epoch
 from mixmo_fast.runfolder.records import BestScores, Epoch, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.memory import highest
 from mixmo_fast.training.runlog import versions
 
@@ -22,7 +23,13 @@ _DEFINITIONS = {
 
 
 def summarise(
-    name: str, config: Config, history: Sequence[Epoch], device: str, pipeline: str, precision: str
+    name: str,
+    config: Config,
+    history: Sequence[Epoch],
+    device: str,
+    pipeline: str,
+    precision: str,
+    data: TrainedOn | None = None,
 ) -> RunSummary:
     """The summary of a run whose `history` has at least one evaluated epoch.
 
@@ -33,6 +40,7 @@ def summarise(
         device: Its name.
         pipeline: How pixels got there.
         precision: `fp32`, `bf16` or `fp16`.
+        data: What it was trained on.
     """
     # The median, because a first epoch also loads libraries from disk and may compile.
     rows_per_second = statistics.median(epoch.rows_per_second for epoch in history)
@@ -40,6 +48,7 @@ def summarise(
     last, best = history[-1], best_epoch(history)
     return RunSummary(
         dataset=config.data.dataset,
+        data=data,
         config=name,
         seed=config.seed,
         epochs=last.epoch,

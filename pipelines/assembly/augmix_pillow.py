@@ -5,7 +5,6 @@ Shapes: H W pixels, C = 3 channels, 3 chains, 4 operations of one at most.
 
 import math
 
-import torchvision.transforms.functional as TF
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -64,6 +63,8 @@ def augment(image: Image.Image, plan: AugmixPlan, mean: list[float], std: list[f
         mean: (C,), subtracted from the image in 0..1.
         std: (C,), what the difference is divided by.
     """
+
+    import torchvision.transforms.functional as TF  # imported here: it takes a second, and others need this file, too
 
     def normalised(image: Image.Image) -> Tensor:
         return TF.normalize(TF.to_tensor(image), mean, std, inplace=True)

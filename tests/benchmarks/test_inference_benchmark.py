@@ -105,7 +105,8 @@ def single_run(folder: Path, trained, seed: int) -> Path:
     """A run of one member that was never trained."""
     config = trained_config(trained, seed)
     network = build.make_network(config, 10)
-    checkpoint = Checkpoint(1, to_yaml(config), network.state_dict(), {}, {}, "[]")
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9).state_dict()
+    checkpoint = Checkpoint(1, to_yaml(config), network.state_dict(), optimizer, {}, "[]")
     save_checkpoint(checkpoint, folder / "checkpoints" / "last.pt")
     (folder / "config.yaml").write_text(to_yaml(config))
     return folder

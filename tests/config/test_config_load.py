@@ -120,7 +120,7 @@ def configs(draw) -> Config:
                 "compile": draw(flag),
             },
             "evaluation": {"every_epochs": draw(st.integers(1, 10**6)), "rows": draw(st.integers(1, 10**6))},
-            "checkpoint": {"every_epochs": draw(st.integers(0, 10**6))},
+            "checkpoint": {"every_epochs": draw(st.integers(0, 10**6)), "every_minutes": draw(st.none() | above_zero)},
             "seed": draw(st.integers(0, 2**63 - 1)),
         }
     )
@@ -154,7 +154,7 @@ def test_yaml_spells_every_key_in_the_schemas_order():
         "step: {precision: auto, channels_last: true, stem: auto, compile: auto, cuda_graph: auto, "
         "cudnn_benchmark_limit: 10, fused_optimizer: true, deterministic: false}",
         "evaluation: {every_epochs: 1, rows: 500}",
-        "checkpoint: {every_epochs: 30}",
+        "checkpoint: {every_epochs: 30, every_minutes: null}",
         "seed: 1",
     ]
 

@@ -68,7 +68,7 @@ def test_the_best_cifar100_run_is_the_papers_to_the_last_number():
             **{"cuda_graph": "auto", "cudnn_benchmark_limit": 10, "fused_optimizer": True, "deterministic": False},
         },
         "evaluation": {"every_epochs": 1, "rows": 500},
-        "checkpoint": {"every_epochs": 30},
+        "checkpoint": {"every_epochs": 30, "every_minutes": None},
         "seed": 1,
     }
 

@@ -113,6 +113,7 @@ def test_seed_outside_63_bits_or_of_another_type_is_refused(seed):
         (EvaluationConfig, {}, "every_epochs", (1,), (0,)),
         (EvaluationConfig, {}, "rows", (1,), (0,)),
         (CheckpointConfig, {}, "every_epochs", (0,), (-1,)),
+        (CheckpointConfig, {}, "every_minutes", (0.1, None), (0,)),
     ],
 )
 def test_the_edges_of_a_range_are_where_they_are_said_to_be(model, values, name, accepted, refused):

@@ -222,7 +222,7 @@ def test_the_same_command_goes_on(lab, monkeypatch):
     whole, calls = loop._train_epoch, []
 
     def dying(*arguments):
-        calls.append(arguments[-1])
+        calls.append(arguments[5])  # the epoch
         if len(calls) in (1, 3):
             raise KeyboardInterrupt
         return whole(*arguments)

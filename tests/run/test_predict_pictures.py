@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ import mixmo_fast as mf
 from mixmo_fast.cli.predict_tables import predictions_record, predictions_table, printable
 from mixmo_fast.errors import CheckpointError, ConfigError, DataError
 from mixmo_fast.run.appearance import Appearance, appearance_of
+from mixmo_fast.run.calibration import calibration_of
 from mixmo_fast.run.evaluate import Evaluation
 from mixmo_fast.run.predict import open_predictor
+from mixmo_fast.run.trained import read_weights
 from mixmo_fast.runfolder.names import EVALUATION
 from mixmo_fast.runfolder.predicted import SavedPredictions
 from mixmo_fast.runfolder.record import read_record, write_record
@@ -129,7 +132,18 @@ def test_images_of_another_size_are_made_as_the_originals_were():
     assert appearance_of("cifar10", Path("nowhere")).ready(Image.new("RGB", (500, 300))).shape == (32, 32, 3)
 
 
-def test_the_data_sets_own_manifest_counts_and_a_run_needs_no_more(trained, tmp_path):
+def test_the_checkpoint_says_how_images_look_whatever_lies_in_the_data_folder(run, tmp_path):
+    weights = read_weights(run, "last", run, print)
+    known = weights.data.model_copy(update={"class_names": ("nought", *weights.data.class_names[1:]), "fit": "pad"})
+    for data in (tmp_path, Path("nowhere")):
+        found = appearance_of("garden", data, known)
+        assert (found.name_of(0), found.fit, found.height, found.mean) == ("nought", "pad", 16, known.mean)
+    assert appearance_of("digits", tmp_path, weights.data) == appearance_of("digits", Path("nowhere"))
+    with pytest.raises(DataError, match="digits: fit: found 'bend', allowed: crop, pad, stretch"):
+        appearance_of("digits", tmp_path, known.model_copy(update={"fit": "bend"}))
+
+
+def test_the_data_sets_own_manifest_counts_for_a_checkpoint_that_kept_nothing(trained, tmp_path):
     folder = tmp_path / "digits"
     folder.mkdir()
     manifest = json.loads((trained.data / "digits" / "dataset.json").read_text())
@@ -138,7 +152,7 @@ def test_the_data_sets_own_manifest_counts_and_a_run_needs_no_more(trained, tmp_
     assert appearance_of("digits", tmp_path).name_of(0) == "nought"
     (folder / "dataset.json").write_text("{")
     told: list[str] = []
-    assert appearance_of("digits", tmp_path, told.append) == appearance_of("digits", Path("nowhere"))
+    assert appearance_of("digits", tmp_path, notify=told.append) == appearance_of("digits", Path("nowhere"))
     assert "not valid JSON" in told[0]
     with pytest.raises(DataError, match=r"garden.dataset.json: not there, .* --data names the folder"):
         appearance_of("garden", tmp_path)
@@ -205,6 +219,8 @@ def test_without_an_evaluation_of_these_weights_nothing_is_claimed(run, trained,
     assert found.abstain is None and found.calibration.temperature is None
     assert "is of epoch 4, the checkpoint of 2" in found.calibration.missing
     assert found.calibration.missing.endswith(f"run `mixmo-fast evaluate {folder} --checkpoint 2`")
+    weights = replace(read_weights(folder, "last", folder, print), within=True)
+    assert "is of epoch 4, the checkpoint of within epoch 5" in calibration_of(weights).missing
     saved = json.loads((folder / EVALUATION).read_text())
     del saved["abstention"]
     (folder / EVALUATION).write_text(json.dumps(saved))

@@ -54,7 +54,7 @@ class Lab:
 
     def evaluate(self, which: str = "last", target: Path | None = None, **options):
         place = {"data": self.data, "runs": self.folder / "runs", "device": "cpu"}
-        return evaluate_run(target or self.config, print, checkpoint=which, **place, **options)
+        return evaluate_run(target or self.config, print, checkpoint=which, **place | options)
 
 
 def assert_same_tensors(first: object, second: object) -> None:

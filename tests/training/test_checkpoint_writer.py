@@ -24,7 +24,8 @@ DEVICES = [
 
 def state(epoch: int, device: str = "cpu") -> Checkpoint:
     tensor = torch.full((4, 3, 2, 2), float(epoch), device=device).to(memory_format=torch.channels_last)
-    optimizer = {"state": {0: {"momentum_buffer": tensor + 1}}, "param_groups": [{"lr": tensor[0, 0, 0, 0]}]}
+    groups = [{"lr": tensor[0, 0, 0, 0], "params": [0]}]
+    optimizer = {"state": {0: {"momentum_buffer": tensor + 1}}, "param_groups": groups}
     return Checkpoint(epoch, "", {"weight": tensor}, optimizer, {"scale": 2.0}, "[]")
 
 
@@ -112,10 +113,10 @@ def test_a_failed_last_write_leaves_no_summary(lab, monkeypatch):
 def test_whatever_ends_a_run_waits_for_the_writing(lab, slow, monkeypatch, ended_by):
     whole = loop._train_epoch
 
-    def train_epoch(config, step, batches, progress, writer, epoch):
+    def train_epoch(config, step, batches, progress, writer, epoch, *others):
         if epoch == 2:
             raise ended_by
-        return whole(config, step, batches, progress, writer, epoch)
+        return whole(config, step, batches, progress, writer, epoch, *others)
 
     monkeypatch.setattr(loop, "_train_epoch", train_epoch)
     with pytest.raises((KeyboardInterrupt, DivergedError)) as end:

@@ -1,0 +1,60 @@
+"""Where a training stands within an epoch: what a checkpoint holds besides weights and momentum, to go on bit for bit.
+
+Plans are keyed by epoch and step, so a step's number is all that the pipelines need.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mixmo_fast.errors import CheckpointError
+from mixmo_fast.training.step import EpochSoFar
+
+
+@dataclass(frozen=True)
+class Within:
+    """A place within an epoch.
+
+    Attributes:
+        seconds: Of training in this epoch so far.
+        ranks: What each of the processes that train together has added up, by rank.
+    """
+
+    seconds: float
+    ranks: tuple[EpochSoFar, ...]
+
+    @property
+    def steps(self) -> int:
+        """Steps taken, which is the number of the next one."""
+        return self.ranks[0].steps
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return asdict(self)
+
+
+def parse_within(content: dict[str, Any], ranks: int, where: str) -> Within | None:
+    """`Within.as_dict`, read back; None for an empty one, which is the end of an epoch.
+
+    Args:
+        content: From a checkpoint.
+        ranks: How many processes train now.
+        where: The run folder, for messages.
+
+    Raises:
+        CheckpointError: Another number of processes had begun the epoch, or it is damaged.
+    """
+    if not content:
+        return None
+    try:
+        within = Within(float(content["seconds"]), tuple(EpochSoFar(**one) for one in content["ranks"]))
+        numbers = [(one.steps, one.rows, one.hits, one.loss) for one in within.ranks]
+        assert numbers and all(type(value) is int and value >= 0 for one in numbers for value in one[:3])
+        assert all(type(one[3]) is float for one in numbers)
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise CheckpointError(f"{where}: damaged checkpoint: within: not a place in an epoch") from error
+    if len(within.ranks) != ranks:
+        raise CheckpointError(
+            f"{where}: stopped within an epoch that {len(within.ranks)} processes had begun, found {ranks}, allowed: "
+            "as many until its end"
+        )
+    return within
