@@ -56,7 +56,7 @@ DEFINITIONS = {
     f"above {MOST_OF_FOLDED}: M members then cost what one network does",
     "eager": "torch, channels_last, inference mode",
     "compile": "torch.compile of that for fixed shapes, its compiling not counted",
-    "onnxruntime": "the exported network on the CPU, as many intra-op threads",
+    "onnxruntime": "the exported network on the CPU, as many intra-op threads, which wait asleep between calls",
     "top1": "of the ensemble, on the test split; only of trained runs",
 }
 

@@ -92,12 +92,20 @@ def onnx_program(network: nn.Module, images: Tensor, outputs: Sequence[str]) -> 
 
 
 def onnx_session(content: bytes, threads: int | None = None) -> Any:
-    """Onnxruntime's session of a file's content on the CPU; None: as many threads as it likes."""
+    """Onnxruntime's session of a file's content on the CPU.
+
+    Args:
+        content: Of the file.
+        threads: Which then wait asleep, since several sessions that take turns would disturb each other; None: as many
+            as it likes.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    options.intra_op_num_threads = threads or 0
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
