@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from mixmo_fast.networks.mimoify import mimoify as mimoify
     from mixmo_fast.networks.multi import MixMo as MixMo
     from mixmo_fast.run.evaluate import Evaluation as Evaluation
+    from mixmo_fast.run.network_formats import load_exported as load_exported
+    from mixmo_fast.run.predict import Predictions as Predictions
+    from mixmo_fast.run.predict import Predictor as Predictor
     from mixmo_fast.training.loss import soft_cross_entropy as soft_cross_entropy
     from pipelines.datasets.store import Dataset as Dataset
 
@@ -57,6 +60,8 @@ _NAMES = {  # the same, for Python itself
     "mixmo_fast.networks.mimoify": ("mimoify",),
     "mixmo_fast.networks.multi": ("MixMo",),
     "mixmo_fast.run.evaluate": ("Evaluation",),
+    "mixmo_fast.run.network_formats": ("load_exported",),
+    "mixmo_fast.run.predict": ("Predictions", "Predictor"),
     "mixmo_fast.training.loss": ("soft_cross_entropy",),
     "pipelines.datasets.store": ("Dataset",),
 }

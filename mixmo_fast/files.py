@@ -1,4 +1,4 @@
-"""How this program writes small text files: whole, or not at all. Light, because commands that only look import it."""
+"""How this program writes files: whole, or not at all. Light, because commands that only look import it."""
 
 import os
 import socket
@@ -9,7 +9,12 @@ from mixmo_fast.errors import MixmoError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a small text file atomically; what is no regular file (a pipe, a link) is written to as it is.
+    """As `write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replaces a file atomically; what is no regular file (a pipe, a link) is written to as it is.
 
     Several processes, of several machines, may do so at the same time: each writes a file of its own first.
 
@@ -20,10 +25,10 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_symlink() or (path.exists() and not path.is_file()):
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(content)
             return
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -7,21 +7,20 @@ from pathlib import Path
 from rich.console import Console
 
 from mixmo_fast.api.parts import load_config
-from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.evaluation.metrics import Ensemble
 from mixmo_fast.networks.multi import MixMo
-from mixmo_fast.run import build
 from mixmo_fast.run.evaluate import Evaluation, evaluate_run
+from mixmo_fast.run.pictures import Pictures
+from mixmo_fast.run.predict import Predictions, Predictor, open_predictor
 from mixmo_fast.run.train import train_run
-from mixmo_fast.run.trained import checkpoint_path
+from mixmo_fast.run.trained import read_weights
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
 from mixmo_fast.runfolder.history import read_history
-from mixmo_fast.runfolder.names import CONFIG, EVALUATION, SUMMARY, CheckpointPaths
+from mixmo_fast.runfolder.names import CONFIG, EVALUATION, SUMMARY
 from mixmo_fast.runfolder.record import read_record
 from mixmo_fast.runfolder.records import Epoch, RunSummary
-from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,53 @@ class Run:
         Raises:
             CheckpointError: No such checkpoint (the line names those there are), or an unreadable one.
         """
-        path = checkpoint_path(str(checkpoint), CheckpointPaths(self.folder))
-        found = load_checkpoint(path)
-        classes = len(found.network["heads.0.weight"])
-        network = build.make_network(parse_config(found.config, str(path)), classes, filled_later=True)
-        load_network(network, found.network, path)
-        return network.eval()
+        return read_weights(self.folder, str(checkpoint), self.folder, lambda _: None).network()
+
+    def predictor(
+        self, checkpoint: str | int = "last", *, data: str | Path = "data", device: str = "auto"
+    ) -> Predictor:
+        """The trained network, ready to be shown pictures again and again; the data set is not needed.
+
+        Args:
+            checkpoint: `last`, `best`, or the number of an epoch that was kept.
+            data: The folder of data sets, whose manifest says how images look where the checkpoint does not.
+            device: `auto`, `cuda` or `cpu`.
+
+        Raises:
+            MixmoError: No such checkpoint, or an unreadable one, or a data set that nothing is known of.
+        """
+        return open_predictor(self.folder, str(checkpoint), data=Path(data), device=device)
+
+    def predict(
+        self,
+        images: Pictures,
+        checkpoint: str | int = "last",
+        *,
+        coverage: float = 0.9,
+        top: int = 5,
+        data: str | Path = "data",
+        device: str = "auto",
+    ) -> Predictions:
+        """What pictures show; a `predictor` is faster for many calls.
+
+        ```python
+        answers = run.predict("photo.jpg")
+        print(answers.top_names[0], answers.confidence[0], answers.abstain)
+        ```
+
+        Args:
+            images: As for `Predictor.predict`: files, folders, Pillow images, uint8 arrays or tensors.
+            checkpoint: As for `predictor`.
+            coverage: The share of such images as the test split's that shall be answered.
+            top: How many classes to name.
+            data: As for `predictor`.
+            device: As for `predictor`.
+
+        Raises:
+            MixmoError: As `predictor`, or for arrays of other types and shapes. A file that cannot be read is no error:
+                see `Predictions.unread`.
+        """
+        return self.predictor(checkpoint, data=data, device=device).predict(images, coverage, top)
 
 
 def open_run(folder: str | Path) -> Run:

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mixmo_fast.cli import config, data, doctor, evaluate, reproduce, train
+from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, train
 from mixmo_fast.cli.benchmark import benchmark
 from mixmo_fast.cli.options import WHEN_ALONE
 from mixmo_fast.errors import MixmoError
@@ -90,6 +90,8 @@ app.command()(_as_command(data.preview))
 app.command(epilog=train.FLAGS_OF_THE_AUTHORS)(_as_command(train.train))
 app.command()(_as_command(evaluate.evaluate))
 app.command()(_as_command(evaluate.inspect))
+app.command()(_as_command(predict.predict))
+app.command()(_as_command(predict.export))
 app.command()(_as_command(reproduce.reproduce))
 app.command()(_as_command(reproduce.report))
 app.command()(_as_command(reproduce.status))

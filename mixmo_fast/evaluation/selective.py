@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mixmo_fast.evaluation.metrics import check_evaluation_set
-from mixmo_fast.runfolder.evaluated import Selective
+from mixmo_fast.runfolder.evaluated import Abstention, Selective
 
 _STEPS = 200  # of the curve, besides its first point
 
@@ -33,10 +33,7 @@ def select(logits_SK: Tensor, labels_S: Tensor) -> Selective:
     confidence = logits.log_softmax(dim=1).exp().amax(dim=1)
     risk = risks(confidence, logits.argmax(dim=1) != labels_S)
     samples = len(risk)
-    if samples <= _STEPS:
-        shown = list(range(1, samples + 1))
-    else:
-        shown = [1, *(_at_least(step, _STEPS, samples) for step in range(1, _STEPS + 1))]
+    shown = _counts(samples)
     marks = [_at_least(percent, 100, samples) for percent in (80, 90, 95)]
     aurc, *values = torch.cat([risk.mean()[None], risk[torch.tensor(shown + marks, device=risk.device) - 1]]).tolist()
     at_80, at_90, at_95 = values[len(shown) :]
@@ -48,6 +45,20 @@ def select(logits_SK: Tensor, labels_S: Tensor) -> Selective:
         accuracy_at_90=1 - at_90,
         accuracy_at_95=1 - at_95,
     )
+
+
+@torch.no_grad()
+def abstention(logits_SK: Tensor, temperature: float) -> Abstention:
+    """How confident the surest samples are at each coverage of `select`'s curve; labels have no part in it.
+
+    Args:
+        logits_SK: The ensemble's, S x K, floating, finite.
+        temperature: Positive; divides them.
+    """
+    confidence = (logits_SK.double() / temperature).softmax(dim=1).amax(dim=1).sort(descending=True).values
+    shown = _counts(len(confidence))
+    least = confidence[torch.tensor(shown, device=confidence.device) - 1]
+    return Abstention(coverage=tuple(count / len(confidence) for count in shown), confidence=tuple(least.tolist()))
 
 
 def risks(confidence_S: Tensor, wrong_S: Tensor) -> Tensor:
@@ -72,6 +83,13 @@ def risks(confidence_S: Tensor, wrong_S: Tensor) -> Tensor:
     taken = torch.arange(1, len(confidence_S) + 1, device=confidence_S.device, dtype=torch.float64)
     part = (taken - samples_before[of_sample]) / sizes[of_sample]
     return (errors_before[of_sample] + errors[of_sample] * part) / taken
+
+
+def _counts(samples: int) -> list[int]:
+    """How many samples are taken at each point of a curve."""
+    if samples <= _STEPS:
+        return list(range(1, samples + 1))
+    return [1, *(_at_least(step, _STEPS, samples) for step in range(1, _STEPS + 1))]
 
 
 def _at_least(part: int, whole: int, samples: int) -> int:

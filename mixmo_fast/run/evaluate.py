@@ -16,11 +16,11 @@ from mixmo_fast.evaluation.diagnostics import confusion, reliability
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
 from mixmo_fast.evaluation.ood import detect
 from mixmo_fast.evaluation.robustness import Robustness, evaluate_robustness, mean_corruption_error, read_robustness
-from mixmo_fast.evaluation.selective import select
+from mixmo_fast.evaluation.selective import abstention, select
 from mixmo_fast.evaluation.temperature import TemperatureScaling, fit_temperature, scale_two_fold, scale_with
 from mixmo_fast.run.shifted import Corrupted, corrupted_images, other_images
 from mixmo_fast.run.trained import Trained, open_trained
-from mixmo_fast.runfolder.evaluated import Bin, ForeignSet, Reliability, SavedEvaluation, Selective
+from mixmo_fast.runfolder.evaluated import Abstention, Bin, ForeignSet, Reliability, SavedEvaluation, Selective
 
 ENSEMBLES = ("logits", "probabilities")
 CALIBRATE_ON = ("test-halves", "train-holdout")
@@ -41,6 +41,7 @@ class Evaluation:
         after: The same after temperature scaling.
         confusion: int64 (K, K), rows are true classes, columns predicted ones.
         selective: What abstaining would bring.
+        abstention: When a later prediction should abstain.
         robustness: Under corruptions, if asked for.
         ood: Telling other data sets apart, one entry for each that was asked for.
     """
@@ -55,6 +56,7 @@ class Evaluation:
     after: tuple[Bin, ...]
     confusion: Tensor
     selective: Selective
+    abstention: Abstention
     robustness: Robustness | None = None
     ood: tuple[ForeignSet, ...] = ()
 
@@ -74,6 +76,7 @@ class Evaluation:
             reliability=Reliability(before=self.before, after=self.after),
             confusion=tuple(tuple(row) for row in self.confusion.tolist()),
             selective=self.selective,
+            abstention=self.abstention,
             robustness=self.robustness,
             ood=self.ood,
         )
@@ -150,6 +153,7 @@ def evaluate_run(
         after=reliability(scaling.logits, labels),
         confusion=confusion(averaged, labels),
         selective=select(averaged, labels),
+        abstention=abstention(averaged, scaling.record().temperature),
     )
     foreign = [detect(name, logits, trained.predict(batches)[0], ensemble) for name, batches in others.items()]
     evaluation = replace(evaluation, logits=logits.cpu(), labels=labels.cpu(), ood=tuple(foreign))

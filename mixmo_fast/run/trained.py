@@ -3,7 +3,7 @@
 Everything that evaluates or inspects starts here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
 from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
+from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
@@ -70,6 +71,82 @@ class Trained:
         return build.make_evaluation_batches(self.dataset, images, labels, rows, self.device, self.precision)
 
 
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint's weights and what belongs to them; the data set is not needed.
+
+    Attributes:
+        config: What they were trained with; for a file of the authors', what the user says it was.
+        epoch: Of the checkpoint.
+        state: Entries of the network, on the CPU.
+        checkpoint: The file.
+        run: The run folder that it lies in; None for any other file.
+        precision: Name of what they were trained in; float32 for a file of the authors'.
+        data: What they were trained on; None where nobody kept that.
+        within: Whether they are of within the epoch after that.
+    """
+
+    config: Config
+    epoch: int
+    state: Mapping[str, torch.Tensor]
+    checkpoint: Path
+    run: Path | None
+    precision: str
+    data: TrainedOn | None
+    within: bool = False
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.state["heads.0.weight"])
+
+    def network(self) -> MixMo:
+        """The network in float32 on the CPU, in evaluation mode; a `CheckpointError` where the weights do not fit."""
+        size = (self.data.height, self.data.width) if self.data else None
+        network = build.make_network(self.config, self.classes, size, filled_later=True)
+        load_network(network, self.state, self.checkpoint)
+        return network.eval()
+
+    def precision_on(self, device: torch.device, name: str | None = None) -> Precision:
+        """As `step.precision`; None: as the network was trained, as far as the device has it."""
+        trained_in = self.precision
+        if trained_in in ("fp16", "tf32") and device.type == "cpu":  # which has neither
+            trained_in = "fp32"
+        return choose_precision(name or trained_in, device)
+
+
+def read_weights(target: Path, which: str, runs: Path, notify: Callable[[str], None]) -> Weights:
+    """Reads a checkpoint.
+
+    The network is the one of the configuration in the checkpoint, which may differ from the file by overrides; a
+    checkpoint of the authors' implementation holds none, so there the file decides.
+
+    Args:
+        target: A configuration file, or a run folder.
+        which: `best`, `last`, an epoch, or a checkpoint's path; one given by path must fit `target`.
+        runs: Where the run folder of a configuration file is.
+        notify: Told of a translation on the way.
+
+    Raises:
+        MixmoError: When configuration or checkpoint are missing or do not fit together.
+    """
+    paths = run_of(target, runs)
+    wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
+    path = checkpoint_path(which, paths)
+    run = paths.folder if path in paths.all() else None
+    if is_reference_checkpoint(path):
+        theirs = load_reference_checkpoint(path)
+        return Weights(wanted, theirs.epoch, theirs.network, path, run, "fp32", None)
+    ours = load_checkpoint(path)
+    config = parse_config(ours.config, str(path))
+    if run is None and (config.network, config.data) != (wanted.network, wanted.data):
+        raise CheckpointError(
+            f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} ({_inline(wanted)})"
+        )
+    data, precision = data_of(ours, path), config.step.precision
+    return Weights(config, ours.epoch, ours.network, path, run, precision, data, bool(ours.within))
+
+
 def open_trained(
     target: Path,
     which: str,
@@ -82,12 +159,9 @@ def open_trained(
 ) -> Trained:
     """Opens a checkpoint and the data set that its network was trained on, or another one of the same classes.
 
-    The network is built from the configuration in the checkpoint, which may differ from the file by overrides; a
-    checkpoint of the authors' implementation holds none, so there the file decides.
-
     Args:
         target: A configuration file, or a run folder.
-        which: `best`, `last`, an epoch, or a checkpoint's path; one given by path must fit `target`.
+        which: As for `read_weights`.
         data: The data folder.
         runs: Where the run folder of a configuration file is.
         device_name: `auto`, `cuda` or `cpu`.
@@ -98,40 +172,26 @@ def open_trained(
     Raises:
         MixmoError: When configuration, checkpoint or data set are missing or do not fit together.
     """
-    paths = run_of(target, runs)
-    wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
     device = build.choose_device(device_name)
-    path = checkpoint_path(which, paths)
-    if is_reference_checkpoint(path):
-        theirs = load_reference_checkpoint(path)
-        config, epoch, weights, trained_in, data_then = wanted, theirs.epoch, theirs.network, "fp32", None
-    else:
-        ours = load_checkpoint(path)
-        config, epoch, weights = parse_config(ours.config, str(path)), ours.epoch, ours.network
-        trained_in, data_then = config.step.precision, data_of(ours, path)
-        if path not in paths.all() and (config.network, config.data) != (wanted.network, wanted.data):
-            raise CheckpointError(
-                f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} "
-                f"({_inline(wanted)})"
-            )
-    if trained_in in ("fp16", "tf32") and device.type == "cpu":  # which has neither
-        trained_in = "fp32"
-    precision = choose_precision(precision_name or trained_in, device)
+    weights = read_weights(target, which, runs, notify)
+    config = weights.config
+    precision = weights.precision_on(device, precision_name)
     precision.switch_tf32()
     if on is not None and on != config.data.dataset:
-        own = data_then or build.ensure_dataset(config.data.dataset, data, notify)
+        own = weights.data or build.ensure_dataset(config.data.dataset, data, notify)
         dataset = as_test_of(own, build.ensure_dataset(on, data, notify))
     else:
         on = None
         dataset = build.ensure_dataset(config.data.dataset, data, notify)
         remedy = "put it back, or convert these under a name of their own and name that by --on"
-        require_same_data(data_then, dataset, str(path), remedy)
+        require_same_data(weights.data, dataset, str(weights.checkpoint), remedy)
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later=True)
-    load_network(network, weights, path)
+    load_network(network, weights.state, weights.checkpoint)
     layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
     network.to(device).to(memory_format=layout)
-    run = paths.folder if path in paths.all() else None
-    return Trained(config, network.eval(), dataset, path, epoch, run, device, precision, on)
+    return Trained(
+        config, network.eval(), dataset, weights.checkpoint, weights.epoch, weights.run, device, precision, on
+    )
 
 
 def run_of(target: Path, runs: Path) -> CheckpointPaths:

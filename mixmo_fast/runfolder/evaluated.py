@@ -7,6 +7,9 @@ Rates and shares are fractions, NLL in nats; None is what is undefined, or missi
 Shapes: M members, K classes, B bins, C corruptions, V severities, F filters of an encoder, T thresholds.
 """
 
+from math import exp, log
+from statistics import fmean
+
 from pydantic import model_validator
 
 from mixmo_fast.runfolder.record import Record
@@ -46,6 +49,17 @@ class SavedScaling(Record):
     temperatures: tuple[float, ...]
     scores: Scores
 
+    @property
+    def temperature(self) -> float:
+        """For images of neither half: the geometric mean of those that were fitted; 1 where none was."""
+        return exp(fmean(map(log, self.temperatures or (1.0,))))
+
+    @model_validator(mode="after")
+    def _is_positive(self) -> "SavedScaling":
+        if any(one <= 0 for one in self.temperatures):
+            raise ValueError(f"temperatures {self.temperatures}; allowed: numbers above 0")
+        return self
+
 
 class Selective(Record):
     """What abstaining would bring.
@@ -71,6 +85,40 @@ class Selective(Record):
         if len(self.coverage) != len(self.risk) or not self.risk:
             raise ValueError(f"{len(self.coverage)} coverages and {len(self.risk)} risks; allowed: as many, at least 1")
         return self
+
+
+class Abstention(Record):
+    """When a later prediction should abstain, as the test split says.
+
+    Attributes:
+        coverage: Fractions of the test images, ascending from 1 / S of S to 1; at most 201 points.
+        confidence: The least confidence among the most confident images that are so many: the largest probability
+            after temperature scaling with `SavedScaling.temperature`.
+    """
+
+    coverage: tuple[float, ...]
+    confidence: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _has_pairs(self) -> "Abstention":
+        if len(self.coverage) != len(self.confidence) or not self.confidence:
+            raise ValueError(
+                f"{len(self.coverage)} coverages and {len(self.confidence)} confidences; allowed: as many, at least 1"
+            )
+        return self
+
+    def threshold(self, coverage: float) -> float:
+        """The confidence below which to abstain, so that at least a share of the test images is predicted.
+
+        Args:
+            coverage: Above 0, at most 1.
+        """
+        fitting = [
+            confidence
+            for share, confidence in zip(self.coverage, self.confidence, strict=True)
+            if share >= coverage - 1e-12
+        ]
+        return fitting[0] if fitting else self.confidence[-1]
 
 
 class SavedRobustness(Record):
@@ -140,6 +188,7 @@ class SavedEvaluation(Scores, Evaluated):
     reliability: Reliability | None = None
     confusion: tuple[tuple[int, ...], ...] = ()
     selective: Selective | None = None
+    abstention: Abstention | None = None
     robustness: SavedRobustness | None = None
     ood: tuple[ForeignSet, ...] = ()
 

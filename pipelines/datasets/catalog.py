@@ -61,6 +61,8 @@ class DatasetInfo:
         crop_padding: Zero padding of the default random crop, pixels on each side.
         flip: Whether the default augmentation mirrors left-right.
         channels: C, always 3; grey images are repeated.
+        zoom: Each pixel of an original became a block of so many rows and columns.
+        margin: Rows and columns of black that were then put on each side.
         embedded: True where neither files nor a download are needed.
         downloadable: True where the originals can be fetched without a person.
         served: The files as served, in the order in which they are fetched.
@@ -83,6 +85,8 @@ class DatasetInfo:
     crop_padding: int
     flip: bool
     channels: Literal[3] = 3
+    zoom: int = 1
+    margin: int = 0
     embedded: bool = False
     downloadable: bool = False
     served: tuple[ServedFile, ...] = ()
@@ -106,6 +110,7 @@ _DIGITS = DatasetInfo(
     std=(0.37533770606280425,) * 3,
     crop_padding=2,
     flip=False,
+    zoom=2,
     embedded=True,
 )
 
@@ -131,6 +136,7 @@ _FASHION_MNIST = DatasetInfo(
     std=(0.331811372999959,) * 3,
     crop_padding=4,
     flip=True,
+    margin=2,
     downloadable=True,
     served=tuple(
         ServedFile(name, _FASHION_URL + name, md5)

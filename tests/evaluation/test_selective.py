@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from test_metrics import golden_cases, golden_set
 
 from mixmo_fast.evaluation.metrics import ensemble_logits, evaluate_logits
-from mixmo_fast.evaluation.selective import risks, select
+from mixmo_fast.evaluation.selective import abstention, risks, select
 
 
 def risks_of_order(wrong):
@@ -98,3 +98,25 @@ def test_what_is_no_evaluation_set_is_refused():
         select(torch.tensor([[math.nan, 0.0]]), torch.tensor([0]))
     with pytest.raises(ValueError, match="needs a sample"):
         select(torch.zeros(0, 2), torch.zeros(0, dtype=torch.long))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 450), st.floats(0.01, 1), st.floats(0.3, 3), st.integers(0, 99))
+def test_a_threshold_covers_what_it_promises_and_no_more_than_a_point_of_the_curve_beyond(
+    n, coverage, temperature, seed
+):
+    logits = torch.randn(n, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    confidence = (logits / temperature).softmax(dim=1).amax(dim=1)
+    threshold = abstention(logits, temperature).threshold(coverage)
+    answered = (confidence >= threshold).double().mean().item()
+    assert coverage - 1e-12 <= answered <= coverage + 1 / 200 + 1 / n + 1e-12
+
+
+def test_thresholds_counted_by_hand():
+    logits, _ = logits_of([0.6, 0.9, 0.7, 0.8, 0.55], [0] * 5)
+    found = abstention(logits, 1.0)
+    assert found.coverage == pytest.approx((0.2, 0.4, 0.6, 0.8, 1.0))
+    assert found.confidence == pytest.approx((0.9, 0.8, 0.7, 0.6, 0.55))
+    assert [found.threshold(share) for share in (0.8, 0.81, 1)] == pytest.approx([0.6, 0.55, 0.55])
+    # At temperature 2 the odds of 0.9, which are 9, become their root.
+    assert abstention(logits, 2.0).confidence[0] == pytest.approx(0.75)
