@@ -49,7 +49,7 @@ def make_whole(
             _refuse_foreign_files(target)
             if not force and any(target.iterdir()):
                 if not keep:
-                    raise _there_already(data_dir / name)
+                    raise there_already(data_dir / name)
                 return open_dataset(data_dir, name, check="sha256"), True
         temporary = _sibling(target, "tmp")
         temporary.mkdir()
@@ -64,7 +64,7 @@ def make_whole(
     except OSError as error:
         raise _disk_error(error, name, needed, data_dir) from error
     if already and not keep:
-        raise _there_already(data_dir / name)
+        raise there_already(data_dir / name)
     return (open_dataset(data_dir, name) if already else written), already
 
 
@@ -77,7 +77,8 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _there_already(folder: Path) -> DataError:
+def there_already(folder: Path) -> DataError:
+    """The error for a data set that is not to be replaced."""
     return DataError(f"{folder} is converted already: --force replaces it, another --name leaves it as it is")
 
 

@@ -1,0 +1,148 @@
+"""A process that decodes images when it is told to; `decoders.py` starts some and says what to do.
+
+Requests and answers are pickled objects on the standard input and output, pixels follow an answer as they are. A
+process of its own, because most of a small image's time is Python's; started anew and not forked, because the one that
+asks may have threads. Legend: n images of a request, S pixels of a side.
+"""
+
+import hashlib
+import os
+import pickle
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from pipelines.datasets.own.decoding import UnreadableImage, declared_size, decode, formats
+from pipelines.datasets.own.listing import Original
+
+_HEADER_BYTES = 1 << 16  # where an image's size is looked for first
+
+
+class Request(NamedTuple):
+    """What to do with some images.
+
+    Attributes:
+        originals: n of them.
+        size: S; 0 asks only for the sizes that they declare.
+        fit: `crop`, `pad` or `stretch`.
+        sums: Whether sums over pixels are wanted.
+    """
+
+    originals: Sequence[Original]
+    size: int = 0
+    fit: str = ""
+    sums: bool = False
+
+
+class Answer(NamedTuple):
+    """What became of them.
+
+    Attributes:
+        failures: (position, reason) of each that cannot be read.
+        sha256: Of the bytes of each of the others, 32 bytes one after the other.
+        sums: Of each channel over all pixels.
+        squares: Of each channel, of the pixels' squares.
+        sizes: (width, height) of each, where these were asked for.
+        pixel_bytes: How many bytes of pixels follow: those of the images that can be read, S x S x 3 each.
+    """
+
+    failures: list[tuple[int, str]]
+    sha256: bytes = b""
+    sums: tuple[int, int, int] = (0, 0, 0)
+    squares: tuple[int, int, int] = (0, 0, 0)
+    sizes: tuple[tuple[int, int], ...] = ()
+    pixel_bytes: int = 0
+
+
+def read(original: Original, most: int = -1) -> bytes:
+    """An image's bytes, or the first of them.
+
+    Raises:
+        UnreadableImage: They cannot be read.
+    """
+    if original.content is not None:
+        return original.content
+    try:
+        with open(original.path, "rb", buffering=0) as file:  # noqa: PTH123, a million times
+            if original.offset:
+                file.seek(original.offset)
+            size = original.size if most < 0 else most
+            return file.read(size) if size >= 0 else file.readall()
+    except OSError as error:
+        raise UnreadableImage(error.strerror or str(error)) from error
+
+
+def work(request: Request) -> tuple[Answer, np.ndarray]:
+    """Decodes the images of a request.
+
+    Returns:
+        The answer, and the pixels of those that can be read: uint8 (n, S, S, 3).
+    """
+    size = request.size
+    pixels = np.empty((len(request.originals), size, size, 3), dtype=np.uint8)
+    failures, sha256, kept, grey = [], [], 0, True
+    for position, original in enumerate(request.originals):
+        try:
+            content = read(original)
+            image = decode(content, size, request.fit)
+        except UnreadableImage as error:
+            failures.append((position, str(error)))
+            continue
+        sha256.append(hashlib.sha256(content).digest())
+        grey = grey and image.mode == "L"
+        pixels[kept] = np.frombuffer(image.tobytes(), np.uint8).reshape(size, size, -1)
+        kept += 1
+    pixels = pixels[:kept]
+    sums, squares = _sums(pixels, grey) if request.sums else ((0, 0, 0), (0, 0, 0))
+    return Answer(failures, b"".join(sha256), sums, squares, (), pixels.nbytes), pixels
+
+
+def sizes(request: Request) -> Answer:
+    """What sizes the images declare; those that cannot be read are left out."""
+    found = []
+    for original in request.originals:
+        for most in (_HEADER_BYTES, -1):
+            try:
+                found.append(declared_size(read(original, most)))
+                break
+            except UnreadableImage:
+                continue
+    return Answer([], sizes=tuple(found))
+
+
+def _sums(pixels: np.ndarray, grey: bool) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Sums of each channel, and of its squares: whole numbers below 2^53, so float64 adds them exactly."""
+    channels = [pixels[..., channel].astype(np.float64).ravel() for channel in range(1 if grey else 3)]
+    sums, squares = [int(one.sum()) for one in channels], [int(one @ one) for one in channels]
+    first, second, third = sums * (3 // len(sums))
+    first_2, second_2, third_2 = squares * (3 // len(squares))
+    return (first, second, third), (first_2, second_2, third_2)
+
+
+def main() -> None:
+    """Answers requests until the standard input ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
+    warnings.simplefilter("ignore")  # what is odd in an image is either decoded or an answer
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    formats()
+    while True:
+        try:
+            request = Request(*pickle.load(requests))
+        except EOFError:
+            return
+        if request.size:
+            answer, pixels = work(request)
+        else:
+            answer, pixels = sizes(request), np.empty(0, np.uint8)
+        pickle.dump(tuple(answer), answers)
+        answers.write(pixels.data.cast("B") if pixels.size else b"")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()
