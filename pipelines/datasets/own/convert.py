@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def convert_folder(
     name: str,
     data_dir: Path,
     size: int | None = None,
-    fit: Fit = "crop",
+    fit: str = "crop",
     val: Path | None = None,
     val_fraction: float | None = None,
     skip_bad: bool = False,
@@ -107,7 +107,7 @@ def convert_folder(
         nonlocal side
         with Decoders(workers) as decoders:
             side = size or _size_of(source, decoders)
-            job = _Job(path, source, folder, side, fit, skip_bad, decoders, progress)
+            job = _Job(path, source, folder, side, cast(Fit, fit), skip_bad, decoders, progress)
             made = job.run(name, tuple(one.name for one in (path, val) if one is not None))
         write_file(folder / MANIFEST, lambda file: file.write(write_manifest(made)))
         flush_folder(folder)

@@ -19,6 +19,8 @@ import numpy as np
 from pipelines.datasets.own.decoding import UnreadableImage, declared_size, decode, formats
 from pipelines.datasets.own.listing import Original
 
+# A pipe in the place of a file must not be waited for.
+_OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _HEADER_BYTES = 1 << 16  # where an image's size is looked for first
 
 
@@ -67,11 +69,14 @@ def read(original: Original, most: int = -1) -> bytes:
     if original.content is not None:
         return original.content
     try:
-        with open(original.path, "rb", buffering=0) as file:  # noqa: PTH123, a million times
+        file = os.open(original.path, _OPEN)  # half the time of `open`
+        try:
+            size = original.size if original.size >= 0 else os.fstat(file).st_size
             if original.offset:
-                file.seek(original.offset)
-            size = original.size if most < 0 else most
-            return file.read(size) if size >= 0 else file.readall()
+                os.lseek(file, original.offset, os.SEEK_SET)
+            return os.read(file, size if most < 0 else min(size, most))
+        finally:
+            os.close(file)
     except OSError as error:
         raise UnreadableImage(error.strerror or str(error)) from error
 
@@ -83,8 +88,7 @@ def work(request: Request) -> tuple[Answer, np.ndarray]:
         The answer, and the pixels of those that can be read: uint8 (n, S, S, 3).
     """
     size = request.size
-    pixels = np.empty((len(request.originals), size, size, 3), dtype=np.uint8)
-    failures, sha256, kept, grey = [], [], 0, True
+    failures, sha256, images, is_grey = [], [], [], []
     for position, original in enumerate(request.originals):
         try:
             content = read(original)
@@ -93,12 +97,24 @@ def work(request: Request) -> tuple[Answer, np.ndarray]:
             failures.append((position, str(error)))
             continue
         sha256.append(hashlib.sha256(content).digest())
-        grey = grey and image.mode == "L"
-        pixels[kept] = np.frombuffer(image.tobytes(), np.uint8).reshape(size, size, -1)
-        kept += 1
-    pixels = pixels[:kept]
-    sums, squares = _sums(pixels, grey) if request.sums else ((0, 0, 0), (0, 0, 0))
+        images.append(image.tobytes())
+        is_grey.append(image.mode == "L")
+    pixels = _together(images, is_grey, size)
+    sums, squares = _sums(pixels, all(is_grey)) if request.sums else ((0, 0, 0), (0, 0, 0))
     return Answer(failures, b"".join(sha256), sums, squares, (), pixels.nbytes), pixels
+
+
+def _together(images: list[bytes], is_grey: list[bool], size: int) -> np.ndarray:
+    """Pixels of grey images (S x S bytes) and others (S x S x 3) as one array: uint8 (n, S, S, 3)."""
+    pixels = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    for grey, channels in ((True, 1), (False, 3)):
+        places = [place for place, one in enumerate(is_grey) if one == grey]
+        some = np.frombuffer(b"".join(images[place] for place in places), np.uint8)
+        some = some.reshape(len(places), size, size, channels)
+        to = slice(None) if len(places) == len(images) else places
+        for channel in range(3):  # three times as fast as all channels at once
+            pixels[to, :, :, channel] = some[..., min(channel, channels - 1)]
+    return pixels
 
 
 def sizes(request: Request) -> Answer:
