@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.catalog import DATASETS
+from pipelines.datasets.catalog import DATASETS, DatasetInfo
 from pipelines.datasets.names import MANIFEST, convert_command, is_converted, unknown_dataset
 
 FORMAT_VERSION = 1
@@ -204,6 +204,15 @@ def open_dataset(data_dir: Path, name: str, check: Literal["size", "sha256"] = "
     for record in dataset.files:
         check_file(folder / record.name, record, check, mend(data_dir, name))
     return dataset
+
+
+def describe_dataset(data_dir: Path, name: str) -> DatasetInfo | Dataset:
+    """Shapes, numbers and normalisation of a data set, whether or not one of the catalogue is converted.
+
+    Raises:
+        DataError: As `open_dataset`, for one that only its folder knows.
+    """
+    return DATASETS[name] if name in DATASETS else open_dataset(data_dir, name)
 
 
 def mend(data_dir: Path, name: str) -> str:
