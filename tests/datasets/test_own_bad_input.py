@@ -289,11 +289,15 @@ def test_they_can_be_left_out_which_is_said_and_kept(tmp_path):
     assert len(seen) == 10  # each image is there in both classes
 
 
-def test_leaving_out_a_whole_class_is_refused(tmp_path):
+def test_leaving_out_a_whole_class_or_split_is_refused(tmp_path):
     folder = two_classes(tmp_path / "in")
     for path in (folder / "b").iterdir():
         path.write_bytes(b"")
-    refused(folder, "no training image of class b", skip_bad=True)
+    refused(folder, "no training image of class b, allowed: at least 1 of each", skip_bad=True)
+    own_images.write_folders(tmp_path / "split")
+    for path in (tmp_path / "split" / "val").rglob("*.*"):
+        path.write_bytes(b"")
+    refused(tmp_path / "split", "none of the 6 test images can be read", skip_bad=True)
 
 
 def test_a_process_that_dies_of_an_image_is_one_line(tmp_path, monkeypatch):

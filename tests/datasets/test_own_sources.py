@@ -130,6 +130,15 @@ def test_images_in_no_split_are_split_by_a_recorded_seed(tmp_path):
     assert (usual.test_images, usual.split_seed) == (3, 0)
 
 
+def test_the_only_image_of_a_class_trains(tmp_path):
+    own_images.write_folders(tmp_path / "in", ("",))
+    (tmp_path / "in" / "eel").mkdir()
+    (tmp_path / "in" / "eel" / "1.png").write_bytes(own_images.encoded(9))
+    found = convert(tmp_path / "in", tmp_path / "data").dataset
+    counts = [np.bincount(found.load_labels(split), minlength=4).tolist() for split in ("train", "test")]
+    assert counts == [[3, 3, 3, 1], [1, 1, 1, 0]]
+
+
 def test_train_alone_is_split_too_and_another_place_may_have_the_test_images(tmp_path):
     own_images.write_folders(tmp_path / "in")
     (tmp_path / "in" / "val").rename(tmp_path / "elsewhere")

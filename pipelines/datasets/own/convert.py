@@ -21,7 +21,7 @@ from pipelines.datasets.convert import ConvertResult
 from pipelines.datasets.names import is_converted, is_name
 from pipelines.datasets.own.decoder import Request
 from pipelines.datasets.own.decoders import Decoders
-from pipelines.datasets.own.listing import check_same_classes, shown
+from pipelines.datasets.own.listing import refuse_missing_classes, shown
 from pipelines.datasets.own.source import Chosen, Source, open_source
 from pipelines.datasets.sources_files import Progress
 from pipelines.datasets.store import (
@@ -171,7 +171,9 @@ class _Job:
         test = self._decode("test", self.source.test, sha256)
         if self.bad and not self.skip_bad:
             raise DataError(f"{_cannot_be_read(self.bad, self.images)}: mend or remove them, or pass --skip-bad")
-        check_same_classes(self.path, self.source.class_names, train, test)
+        refuse_missing_classes(self.path, "training", self.source.class_names, train)
+        if not len(test):
+            raise DataError(f"{self.path}: none of the {len(self.source.test.labels):,} test images can be read")
         files = (*self._write("train", train), *self._write("test", test))
         mean, std = _moments(self.sums, self.squares, len(train) * self.size**2)
         return Dataset(
@@ -251,6 +253,6 @@ def _moments(sums: np.ndarray, squares: np.ndarray, count: int) -> tuple[tuple, 
 def _cannot_be_read(bad: list[tuple[str, str]], images: int | None = None) -> str:
     first = "; ".join(f"{shown(name)} ({shown(reason)})" for name, reason in bad[:_NAMED])
     more = "; ..." if len(bad) > _NAMED else ""
-    of_all = f" of {images:,}" if images else ""
-    noun = "image that cannot be read" if len(bad) == 1 and not images else "images that cannot be read"
-    return f"{len(bad):,}{of_all} {noun}: {first}{more}"
+    if images:
+        return f"{len(bad):,} of {images:,} images cannot be read: {first}{more}"
+    return f"{len(bad):,} image{'s' * (len(bad) > 1)} that cannot be read: {first}{more}"

@@ -71,9 +71,10 @@ class Decoders:
 
     def _ask(self, request: Request) -> tuple[Answer, np.ndarray]:
         decoder = self._idle.get()
-        answer, pixels = decoder.ask(request)
-        self._idle.put(decoder)
-        return answer, pixels
+        try:
+            return decoder.ask(request)
+        finally:  # one that is gone as well, so that nobody waits for it
+            self._idle.put(decoder)
 
 
 class _Decoder:

@@ -121,20 +121,24 @@ def number_classes(
     return names, numbered
 
 
-def check_same_classes(where: Path, names: Sequence[str], train: np.ndarray, test: np.ndarray) -> None:
-    """Refuses splits of which one has no image of a class.
+def refuse_missing_classes(where: Path, split: str, names: Sequence[str], labels: np.ndarray) -> None:
+    """Refuses a split that has no image of a class.
+
+    Args:
+        where: For messages.
+        split: `training` or `test`.
+        names: K of them.
+        labels: Of the split's images: int64 (N,).
 
     Raises:
         DataError: With the first such class.
     """
-    for split, labels in (("training", train), ("test", test)):
-        missing = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
-        if len(missing):
-            others = f" (and of {len(missing) - 1} other classes)" if len(missing) > 1 else ""
-            raise DataError(
-                f"{where}: no {split} image of class {shown(names[missing[0]])}{others}, allowed: at least 1 of each "
-                "class in both splits"
-            )
+    missing = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
+    if len(missing):
+        others = f" and of {len(missing) - 1:,} others" if len(missing) > 1 else ""
+        raise DataError(
+            f"{where}: no {split} image of class {shown(names[missing[0]])}{others}, allowed: at least 1 of each"
+        )
 
 
 def _names_of_numbers(

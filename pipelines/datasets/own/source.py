@@ -11,7 +11,7 @@ import numpy as np
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.own.folders import read_folders
-from pipelines.datasets.own.listing import Found, Original, Part, check_same_classes, is_hidden, number_classes
+from pipelines.datasets.own.listing import Found, Original, Part, is_hidden, number_classes, refuse_missing_classes
 from pipelines.datasets.own.parquet import read_parquet
 from pipelines.datasets.own.splitting import choose_splits, only_part, split_stratified
 from pipelines.datasets.own.tables import CSV_SUFFIXES, JSON_SUFFIXES, read_table
@@ -95,7 +95,8 @@ def open_source(path: Path, val: Path | None, val_fraction: float, split_seed: i
             raise DataError(f"{path}: no class has two images, so that none can be tested on: name some with --val")
         chosen = [Chosen(train, wanted, numbered[0][wanted]) for wanted in (for_training, for_testing)]
     else:
-        check_same_classes(val or path, names, *numbered)
+        for split, place, labels in zip(("training", "test"), (path, val or path), numbered, strict=True):
+            refuse_missing_classes(place, split, names, labels)
         both = zip((train, test), numbered, strict=True)
         chosen = [Chosen(part, np.arange(len(labels)), labels) for part, labels in both]
     seed = split_seed if test is None else None
