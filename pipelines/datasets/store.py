@@ -85,7 +85,7 @@ class Dataset:
         verified: Whether published checksums covered every byte of the originals (true where none are needed).
         files: Size and checksum of each file.
         kind: What a user's own images were read from: `folders`, `table`, `parquet` or `tar`; None: the catalogue's.
-        fit: How images of another shape were brought to H x W: `crop`, `pad` or `stretch`; None: all had it.
+        fit: How images of another shape were brought to H x W: `crop`, `pad` or `stretch`; None: the catalogue's.
         split_seed: What the test images were drawn with; None where the originals were split already.
         skipped: How many originals could not be read and were left out.
         originals_sha256: sha256 over those of the originals' bytes, training images first; None for the catalogue's.

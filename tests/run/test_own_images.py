@@ -1,14 +1,17 @@
 """Claims about a run on own images: from a folder of photographs to a trained network, by every command."""
 
 import json
+import re
 import shutil
 
 import own_images
 import pytest
 from lab import CONFIG, Lab
+from places import REPOSITORY
 from rich.console import Console
 
 import mixmo_fast as mf
+from mixmo_fast.config.load import parse_config
 from mixmo_fast.doctor.examine import describe_dataset
 from mixmo_fast.reproduce.plan import plan_reproduction, read_plan, write_plan
 from mixmo_fast.reproduce.reporting import write_comparison
@@ -58,6 +61,11 @@ def test_the_command_converts_and_the_network_is_trained_evaluated_and_looked_at
         code, out, err = command(*words, *data)
         assert code == 0, (words, err)
     assert "pets" in out and "12 + 6 images of 16x16, sizes are right" in out
+
+
+def test_the_documented_configuration_is_one():
+    (text,) = re.findall(r"```yaml\n(.*?)```", (REPOSITORY / "docs" / "own-images.md").read_text(), flags=re.DOTALL)
+    assert parse_config(text, "own-images.md").data.dataset == "pets"
 
 
 def test_own_images_are_told_apart_from_those_of_another_network(trained, digits, pets, tmp_path):
