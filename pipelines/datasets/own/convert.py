@@ -98,26 +98,26 @@ def convert_folder(
     _check(name, size, fit, val, val_fraction)
     if is_converted(data_dir, name) and not force:
         raise there_already(data_dir / name)
-    source = open_source(path, val, VAL_FRACTION if val_fraction is None else val_fraction, split_seed)
-    for note in source.notes:
-        notify(note)
-    side = size or USUAL_SIZE
+    fraction = VAL_FRACTION if val_fraction is None else val_fraction
+    with Decoders(workers) as decoders:  # which start while the images are listed
+        source = open_source(path, val, fraction, split_seed)
+        for note in source.notes:
+            notify(note)
+        side = size or _size_of(source, decoders)
+        originals = tuple(one.name for one in (path, val) if one is not None)
 
-    def fill(folder: Path) -> None:
-        nonlocal side
-        with Decoders(workers) as decoders:
-            side = size or _size_of(source, decoders)
+        def fill(folder: Path) -> None:
             job = _Job(path, source, folder, side, cast(Fit, fit), skip_bad, decoders, progress)
-            made = job.run(name, tuple(one.name for one in (path, val) if one is not None))
-        write_file(folder / MANIFEST, lambda file: file.write(write_manifest(made)))
-        flush_folder(folder)
-        if made.skipped:
-            notify(f"note: left out {_cannot_be_read(job.bad)}")
+            made = job.run(name, originals)
+            write_file(folder / MANIFEST, lambda file: file.write(write_manifest(made)))
+            flush_folder(folder)
+            if made.skipped:
+                notify(f"note: left out {_cannot_be_read(job.bad)}")
 
-    def needed() -> int:
-        return converted_bytes((len(source.train.labels), len(source.test.labels)), side, side)
+        def needed() -> int:
+            return converted_bytes((len(source.train.labels), len(source.test.labels)), side, side)
 
-    dataset, _ = make_whole(data_dir, name, fill, needed, force, keep=False)
+        dataset, _ = make_whole(data_dir, name, fill, needed, force, keep=False)
     return ConvertResult(dataset, False, time.perf_counter() - start)
 
 
