@@ -81,7 +81,7 @@ class ImagesWriter:
 
     def append(self, images: np.ndarray) -> None:
         """Adds some images: uint8, n x H x W x C."""
-        self._file.write(images.tobytes())
+        self._file.write(np.ascontiguousarray(images).data.cast("B") if images.size else b"")
         self.count += len(images)
 
     def finish(self) -> None:
