@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mixmo_fast.api.own_data import normalise as normalise
     from mixmo_fast.api.parts import build_network as build_network
     from mixmo_fast.api.parts import convert as convert
+    from mixmo_fast.api.parts import convert_folder as convert_folder
     from mixmo_fast.api.parts import load_config as load_config
     from mixmo_fast.api.parts import make_recipe as make_recipe
     from mixmo_fast.api.parts import open_dataset as open_dataset
@@ -47,7 +48,7 @@ __version__ = "0.1.0"
 _NAMES = {  # the same, for Python itself
     "mixmo_fast.api.own_data": ("batches_of", "mean_and_std", "normalise"),
     "mixmo_fast.api.parts": (
-        *("build_network", "convert", "load_config", "make_recipe", "open_dataset"),
+        *("build_network", "convert", "convert_folder", "load_config", "make_recipe", "open_dataset"),
         *("test_batches", "training_batches"),
     ),
     "mixmo_fast.api.runs": ("Run", "evaluate", "open_run", "train"),

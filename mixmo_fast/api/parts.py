@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -76,6 +77,59 @@ def convert(
     return conversion.convert(name, Path(data), originals, force, verify, notify).dataset
 
 
+def convert_folder(
+    path: str | Path,
+    name: str,
+    data: str | Path = "data",
+    *,
+    size: int | None = None,
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    val: str | Path | None = None,
+    val_fraction: float | None = None,
+    skip_bad: bool = False,
+    force: bool = False,
+    split_seed: int = 0,
+    notify: Callable[[str], None] = print,
+) -> Dataset:
+    """Converts your own images into the folder `data/name`, all or nothing, and opens it.
+
+    ```python
+    dataset = mf.convert_folder("photographs", "pets", size=64)
+    ```
+
+    Args:
+        path: Class folders, a table (CSV or JSON lines), parquet files or WebDataset's tar archives.
+        name: What the data set will be called, in `data.dataset` too.
+        data: The folder of data sets.
+        size: Pixels of a side, a multiple of 4 from 8 to 512; None: the images' own if it is one and square, else 64.
+        fit: How an image of another shape becomes a square: `crop`, `pad` (with black) or `stretch`.
+        val: The test images, in a place of their own.
+        val_fraction: Of each class, drawn to test on where nothing says which images test; None: 0.1.
+        skip_bad: Whether images that cannot be read are left out; else they are an error.
+        force: Whether a folder of that name is replaced.
+        split_seed: Of what is drawn.
+        notify: Takes one-line messages.
+
+    Raises:
+        DataError: The images, the name or the folder cannot be used, in one line; nothing is left behind.
+    """
+    from pipelines.datasets.own import convert as own
+
+    return own.convert_folder(
+        Path(path),
+        name,
+        Path(data),
+        size=size,
+        fit=fit,
+        val=None if val is None else Path(val),
+        val_fraction=val_fraction,
+        skip_bad=skip_bad,
+        force=force,
+        split_seed=split_seed,
+        notify=notify,
+    ).dataset
+
+
 def open_dataset(name: str, data: str | Path = "data", *, notify: Callable[[str], None] = print) -> Dataset:
     """Opens a converted data set; one that is missing is converted first, unless that needs a download.
 
@@ -85,7 +139,7 @@ def open_dataset(name: str, data: str | Path = "data", *, notify: Callable[[str]
     ```
 
     Args:
-        name: As for `convert`.
+        name: As for `convert`, or of any folder that is converted.
         data: The folder of data sets.
         notify: Told of a conversion, in one line.
 

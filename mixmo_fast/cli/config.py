@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mixmo_fast.cli.options import OverrideOption, make_console
+from mixmo_fast.cli.options import DataOption, OverrideOption, make_console
 
 
 def new(
@@ -42,6 +42,7 @@ def import_(
 
 def explain(
     config: Annotated[Path, typer.Argument(help="A configuration file, of this program or of mixmo-pytorch.")],
+    data: DataOption = Path("data"),
     override: OverrideOption = None,
 ) -> None:
     """Tell in plain words what a configuration does, with its formulas and numbers."""
@@ -50,6 +51,6 @@ def explain(
     from mixmo_fast.run.configs import explain_config
 
     console = make_console()
-    for passage in explain_config(config, override or (), console.print):
+    for passage in explain_config(config, override or (), console.print, data):
         console.print(Text(f"\n{passage.heading}", style="bold"))
         console.print(passage.text, width=min(console.width, 100), soft_wrap=False)

@@ -3,16 +3,28 @@
 Only arguments are parsed here; see `mixmo_fast.cli.app`.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mixmo_fast.cli.options import BarOfWork, DataOption, OverrideOption, PipelineOption, make_console
+from mixmo_fast.errors import ConfigError
+from pipelines.datasets.names import FOLDER
 
 
 def convert(
-    name: Annotated[str, typer.Argument(help="digits, fashion_mnist, cifar10, cifar100 or tinyimagenet.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="digits, fashion_mnist, cifar10, cifar100 or tinyimagenet; or folder, and then where your images are."
+        ),
+    ],
+    path: Annotated[
+        Path | None,
+        typer.Argument(help="With folder: class folders, a table (.csv, .jsonl), parquet files or WebDataset tars."),
+    ] = None,
     source: Annotated[
         Path | None, typer.Option(help="Originals: a folder or an archive. Default: look in --data, else download.")
     ] = None,
@@ -21,21 +33,87 @@ def convert(
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Accept originals that are not the published ones.")
     ] = False,
+    own_name: Annotated[str | None, typer.Option("--name", help="With folder: what the data set is called.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(help="With folder: pixels of a side. Default: the images' own if one and square, else 64."),
+    ] = None,
+    fit: Annotated[
+        str | None, typer.Option(help="With folder: crop (default), pad or stretch what is not square.")
+    ] = None,
+    val: Annotated[Path | None, typer.Option(help="With folder: the test images, in a place of their own.")] = None,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(help="With folder: of each class, drawn to test on where none are named. Default: 0.1."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="With folder: leave out images that cannot be read.")
+    ] = False,
 ) -> None:
-    """Convert a data set once, into FFCV's and DALI's formats."""
-    from pipelines.datasets.convert import convert as convert_dataset
-
+    """Convert a data set once, one of the known or your own images, into FFCV's and DALI's formats."""
+    own = {
+        "PATH": path,
+        "--name": own_name,
+        "--size": size,
+        "--fit": fit,
+        "--val": val,
+        "--val-fraction": val_fraction,
+        "--skip-bad": skip_bad or None,
+    }
+    _refuse_options_of_the_other_form(name, own, {"--source": source, "--no-verify": no_verify or None})
     console = make_console()
     with BarOfWork(console) as bar:
-        result = convert_dataset(
-            name, data, source=source, force=force, verify=not no_verify, notify=console.print, progress=bar.show
-        )
+        if path is not None and own_name is not None:
+            from pipelines.datasets.own.convert import convert_folder
+
+            result = convert_folder(
+                path,
+                own_name,
+                data,
+                size=size,
+                fit=fit or "crop",
+                val=val,
+                val_fraction=val_fraction,
+                skip_bad=skip_bad,
+                force=force,
+                notify=console.print,
+                progress=bar.show,
+            )
+        else:
+            from pipelines.datasets.convert import convert as convert_dataset
+
+            result = convert_dataset(
+                name, data, source=source, force=force, verify=not no_verify, notify=console.print, progress=bar.show
+            )
     dataset = result.dataset
     state = "is already converted and whole" if result.already else f"converted in {result.seconds:.1f} s"
     console.print(
         f"{dataset.title} {state}: {dataset.train_images:,} training and {dataset.test_images:,} test images of "
         f"{dataset.height}x{dataset.width}, {dataset.classes} classes, in {dataset.folder}",
     )
+
+
+def _refuse_options_of_the_other_form(
+    name: str, of_folder: Mapping[str, object], of_known: Mapping[str, object]
+) -> None:
+    """Holds apart `convert NAME` and `convert folder PATH`, whose options share a command.
+
+    Args:
+        name: The first argument.
+        of_folder: What was given of the second form's; None where it was not.
+        of_known: Likewise, of the first form's.
+
+    Raises:
+        ConfigError: With the first that does not belong, or that is missing.
+    """
+    others, form = (of_known, f"convert {FOLDER} PATH") if name == FOLDER else (of_folder, f"convert {name}")
+    given = next((option for option, value in others.items() if value is not None), None)
+    if given:
+        where = "with the name of a known data set" if name == FOLDER else f"in `convert {FOLDER} PATH --name NAME`"
+        raise ConfigError(f"{given}: found in `{form}`, allowed: {where}")
+    missing = next((option for option in ("PATH", "--name") if of_folder[option] is None), None)
+    if name == FOLDER and missing:
+        raise ConfigError(f"{missing}: missing, allowed: convert {FOLDER} PATH --name NAME")
 
 
 def preview(

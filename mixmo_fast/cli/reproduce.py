@@ -74,11 +74,12 @@ def report(
         Path | None, typer.Option("--out", "-o", help="Folder for the results. Default: the one folder of runs.")
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Also write every ended run's own page anew.")] = False,
+    data: DataOption = Path("data"),
 ) -> None:
     """Compare runs with each other and with the paper: results.json, results.md, report.html."""
     from mixmo_fast.reproduce.reporting import write_comparison
 
-    write_comparison(runs, make_console(), out, each)
+    write_comparison(runs, make_console(), out, each, data)
 
 
 def status(

@@ -119,6 +119,7 @@ def _extras(gpus: machine.Gpus) -> Iterator[Finding]:
 def _data(data_dir: Path, verify: bool) -> Iterator[Finding]:
     try:
         from pipelines.datasets.catalog import DATASETS
+        from pipelines.datasets.names import converted_names
     except Exception as error:  # whatever a broken installation raises
         yield Finding(
             "data", "data sets", "broken", f"cannot be looked at: {machine.one_line(error)}", findings.INSTALL
@@ -130,25 +131,33 @@ def _data(data_dir: Path, verify: bool) -> Iterator[Finding]:
     # Each image is kept twice: for FFCV, and as .npy.
     yield findings.judge_disk(data_dir, machine.disk(data_dir), 2 * largest)
     yield findings.judge_shared_memory(machine.shared_memory_bytes())
-    for name in DATASETS:
+    for name in (*DATASETS, *(name for name in converted_names(data_dir) if name not in DATASETS)):
         yield describe_dataset(name, data_dir, verify)
 
 
 def describe_dataset(name: str, data_dir: Path, verify: bool) -> Finding:
-    """Whether a data set of the catalogue is converted and whole, damaged, ready to be converted, or absent."""
-    from pipelines.datasets.catalog import dataset_info
-    from pipelines.datasets.sources import find_original
-    from pipelines.datasets.store import convert_command, mend, open_dataset
+    """Whether a data set is converted and whole, damaged, ready to be converted, or absent.
 
-    info = dataset_info(name)
+    Args:
+        name: Of the catalogue, or of a converted folder.
+        data_dir: Folder of data sets.
+        verify: Whether to read all of it.
+    """
+    from pipelines.datasets.catalog import dataset_info
+    from pipelines.datasets.names import convert_command
+    from pipelines.datasets.sources import find_original
+    from pipelines.datasets.store import mend, open_dataset
+
     command = convert_command(data_dir, name)
     try:
         if (data_dir / name).exists():
             dataset = open_dataset(data_dir, name, "sha256" if verify else "size")
             counts = f"{dataset.train_images:,} + {dataset.test_images:,} images of {dataset.height}x{dataset.width}"
             checked = "checksums are right" if verify else "sizes are right"
+            skipped = f"; {dataset.skipped:,} originals could not be read" if dataset.skipped else ""
             unverified = "" if dataset.verified else "; its originals were not compared with published checksums"
-            return Finding("data", name, "ok", f"{counts}, {checked}{unverified}")
+            return Finding("data", name, "ok", f"{counts}, {checked}{skipped}{unverified}")
+        info = dataset_info(name)
         original = find_original(info, data_dir)
     except DataError as error:
         reason = str(error).removesuffix(f": {mend(data_dir, name)}")

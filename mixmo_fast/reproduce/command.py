@@ -75,7 +75,7 @@ def reproduce(
     """
     _check(engine, device, gpus, workers, retries)
     share = _parse_runs_per_gpu(runs_per_gpu, device, workers)
-    asked = plan_reproduction(targets, parse_seeds(seeds), scale, overrides)
+    asked = plan_reproduction(targets, parse_seeds(seeds), scale, overrides, data)
     if dry_run:
         _preview(asked, out, data, gpus or workers, share, measured, console)
         return 0
@@ -103,7 +103,7 @@ def reproduce(
         return _INTERRUPTED
     outcomes |= {(one.name, one.seed): one for one in found}
     missing = [outcomes[run.key] for run in asked.runs if outcomes[run.key].status != "complete"]
-    _compare(out, console, say)
+    _compare(out, data, console, say)
     if not missing:
         say(f"{_count(len(asked.runs))}, all complete")
         return 0
@@ -201,12 +201,12 @@ def _prepare_data(runs: Sequence[PlannedRun], launch: Launch, say: Callable[[str
     return failed
 
 
-def _compare(out: Path, console: Console, say: Callable[[str], None]) -> None:
+def _compare(out: Path, data: Path, console: Console, say: Callable[[str], None]) -> None:
     """Writes and prints the tables; what was trained counts even where they cannot be written."""
     from mixmo_fast.reproduce.reporting import write_comparison
 
     try:
-        write_comparison([out], console)
+        write_comparison([out], console, data=data)
     except MixmoError as error:
         say(f"the runs could not be compared: {error}; `mixmo-fast report {shlex.quote(str(out))}` tries again")
 

@@ -68,7 +68,7 @@ def runs_of_plan(plan: ReproductionPlan, out: Path) -> tuple[FoundRun, ...]:
 
 def known_work(planned: PlannedRun) -> float | None:
     """FLOP of the whole training; None for a data set whose size is nowhere written down."""
-    return float(planned.flop) if planned.dataset in DATASETS else None
+    return float(planned.flop) if planned.dataset in DATASETS or planned.own_data else None
 
 
 def _runs_in(place: Path) -> Iterator[FoundRun]:

@@ -11,17 +11,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, computed_field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    computed_field,
+    model_serializer,
+)
 
 from mixmo_fast.config.load import to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_title
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
+from mixmo_fast.reproduce.own_data import OwnData, find_own_data
 from mixmo_fast.reproduce.shorten import check_scale, shorten
 from mixmo_fast.reproduce.targets import Experiment, find_experiments
 from mixmo_fast.reproduce.work import NetworkSize, network_size
-from pipelines.datasets.catalog import dataset_info
+from pipelines.datasets.catalog import DatasetInfo, dataset_info
 
 PLAN = "plan.json"
 """File of the plan in a reproduction's folder."""
@@ -58,6 +68,19 @@ class PlannedRun(BaseModel):
     """Length without any shortening; `epochs` is that of this run."""
     published: tuple[float, ...] | None
     """Published top-1 in percent, one figure or the lowest and highest; None: none, or not comparable."""
+    own_data: OwnData | None = None
+    """Of a data set that is not in the catalogue, as its folder was at that time; None: it is in it, or nobody knew."""
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_told(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        written = serialize(self)
+        if self.own_data is None:
+            del written["own_data"]
+        return written
+
+    @property
+    def _data(self) -> "OwnData | DatasetInfo":
+        return self.own_data or dataset_info(self.dataset)
 
     @computed_field
     @property
@@ -110,13 +133,12 @@ class PlannedRun(BaseModel):
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        return self.epochs * self.config.steps_per_epoch(dataset_info(self.dataset).train_images)
+        return self.epochs * self.config.steps_per_epoch(self._data.train_images)
 
     @property
     def size(self) -> NetworkSize:
         """Parameters, and multiply-accumulates of one row's forward pass."""
-        info = dataset_info(self.dataset)
-        return network_size(self.config.network, info.classes, info.height, info.width)
+        return network_size(self.config.network, self._data.classes, self._data.height, self._data.width)
 
     @property
     def key(self) -> tuple[str, int]:
@@ -174,7 +196,11 @@ class ReproductionPlan(BaseModel):
 
 
 def plan_reproduction(
-    targets: Sequence[str], seeds: Sequence[int] = (1, 2, 3), scale: float = 1.0, overrides: Sequence[str] = ()
+    targets: Sequence[str],
+    seeds: Sequence[int] = (1, 2, 3),
+    scale: float = 1.0,
+    overrides: Sequence[str] = (),
+    data: Path = Path("data"),
 ) -> ReproductionPlan:
     """Every run that a reproduction takes.
 
@@ -183,6 +209,7 @@ def plan_reproduction(
         seeds: Each configuration is run once with each.
         scale: Share of each schedule, above 0, at most 1 (see `mixmo_fast.reproduce.shorten`).
         overrides: `key=value` each, for all runs, applied before the schedule is shortened.
+        data: Folder of data sets, for those that are not in the catalogue.
 
     Raises:
         ConfigError: On a target, a seed, a scale or an override that cannot be used.
@@ -192,7 +219,7 @@ def plan_reproduction(
     if any(override.partition("=")[0].strip() == "seed" for override in overrides):
         raise ConfigError("--set seed: each configuration is run with several seeds, which --seeds names")
     experiments = find_experiments(request.targets, request.overrides)
-    runs = tuple(_planned(one, seed, scale) for one in experiments for seed in request.seeds)
+    runs = tuple(_planned(one, seed, scale, data) for one in experiments for seed in request.seeds)
     for run in runs:
         if run.steps < 1:
             raise ConfigError(f"{run.name}: batch.rows: an epoch of {run.dataset} does not fill one step")
@@ -256,7 +283,7 @@ def _write_if_changed(path: Path, text: str) -> None:
         write_text(path, text)
 
 
-def _planned(experiment: Experiment, seed: int, scale: float) -> PlannedRun:
+def _planned(experiment: Experiment, seed: int, scale: float, data: Path) -> PlannedRun:
     config = shorten(experiment.config, scale).model_copy(update={"seed": seed})
     return PlannedRun(
         name=experiment.name,
@@ -266,4 +293,5 @@ def _planned(experiment: Experiment, seed: int, scale: float) -> PlannedRun:
         scale=scale,
         full_epochs=experiment.full_epochs,
         published=experiment.published,
+        own_data=find_own_data(data, config.data.dataset),
     )

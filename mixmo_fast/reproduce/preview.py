@@ -14,7 +14,7 @@ from mixmo_fast.reproduce.estimate import MEASURE, Estimate, Speed, estimate
 from mixmo_fast.reproduce.jobs import is_complete
 from mixmo_fast.reproduce.plan import PlannedRun
 from pipelines.datasets.beton import beton_layout
-from pipelines.datasets.catalog import DatasetInfo, dataset_info
+from pipelines.datasets.catalog import DATASETS, DatasetInfo
 
 _BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
 _LABEL_BYTES = 8
@@ -140,8 +140,8 @@ def preview_lines(
             f"--runs-per-gpu {runs_per_gpu}: not measured; {runs_per_gpu} runs on a GPU are assumed to take "
             f"{runs_per_gpu} times as long as one, so hours are those of one run at a time on each"
         )
-    missing = [dataset_info(name) for name in dict.fromkeys(run.dataset for run in runs)]
-    missing = [info for info in missing if not (data / info.name / "dataset.json").is_file()]
+    known = [DATASETS[name] for name in dict.fromkeys(run.dataset for run in runs) if name in DATASETS]
+    missing = [info for info in known if not (data / info.name / "dataset.json").is_file()]
     needed = sum(map(checkpoint_bytes, left)) + sum(map(dataset_bytes, missing))
     convert = "".join(f", {info.title} to convert {_size(dataset_bytes(info))}" for info in missing)
     checkpoints = _size(sum(map(checkpoint_bytes, left)))

@@ -6,17 +6,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import DataError, MixmoError
 from mixmo_fast.report.comparison_text import summary_of
 from mixmo_fast.reproduce.found import find_runs
 from mixmo_fast.reproduce.results import collect, write_results
 from mixmo_fast.reproduce.tables import results_tables
 from mixmo_fast.run.page import draw_run
 from mixmo_fast.runfolder.names import PAGE, has_ended, is_run_folder
-from pipelines.datasets.catalog import DATASETS
+from pipelines.datasets.catalog import DatasetInfo
+from pipelines.datasets.store import Dataset, describe_dataset
 
 
-def write_comparison(runs: Sequence[Path], console: Console, out: Path | None = None, each: bool = False) -> Path:
+def write_comparison(
+    runs: Sequence[Path], console: Console, out: Path | None = None, each: bool = False, data: Path = Path("data")
+) -> Path:
     """Collects the runs, writes what they reached, and prints the tables.
 
     A single run folder gets its own pictures and its own page anew; it is compared with others only where `out` says
@@ -27,6 +30,7 @@ def write_comparison(runs: Sequence[Path], console: Console, out: Path | None = 
         console: Where the tables go.
         out: Where `results.json`, `results.md` and `report.html` go; None: the one folder of `runs`.
         each: Whether to write each complete run's own page anew, too, which takes seconds a run.
+        data: Folder of data sets, where pages learn of those that are not in the catalogue.
 
     Returns:
         The page.
@@ -43,7 +47,7 @@ def write_comparison(runs: Sequence[Path], console: Console, out: Path | None = 
     if out is not None and is_run_folder(out):
         raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
     drawn = [run for run in find_runs(runs) if is_single or (each and has_ended(run.folder))]
-    own = [draw_run(run.folder, run.config, DATASETS.get(run.config.data.dataset)) for run in drawn]
+    own = [draw_run(run.folder, run.config, _describe(data, run.config.data.dataset)) for run in drawn]
     results = collect(runs, out or runs[0])
     for table in results_tables(results):
         console.print(table, soft_wrap=False)
@@ -56,6 +60,14 @@ def write_comparison(runs: Sequence[Path], console: Console, out: Path | None = 
     _say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
     _say(console, f"All of it on one page: {out / PAGE}")
     return out / PAGE
+
+
+def _describe(data: Path, name: str) -> DatasetInfo | Dataset | None:
+    """What a page says of a data set; None for one that is not there, without which it has less to say."""
+    try:
+        return describe_dataset(data, name)
+    except DataError:
+        return None
 
 
 def _command(runs: Sequence[Path], out: Path | None, each: bool) -> str:

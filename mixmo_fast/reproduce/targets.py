@@ -12,7 +12,7 @@ from mixmo_fast.config.paper import PAPER_RUNS, PUBLISHED_TOP1, RECIPES, paper_c
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
-from pipelines.datasets.catalog import dataset_info
+from pipelines.datasets.catalog import DATASETS
 
 TARGETS = ("cifar10", "cifar100", "tiny", "fashion", "all")
 """Groups of runs by name; `all` is every published run, which Fashion-MNIST's are not."""
@@ -82,7 +82,7 @@ def fashion_config(name: str) -> Config:
         ConfigError: On a name that the grammar does not know.
     """
     config = paper_config(name.replace("fashion_mnist", "cifar10", 1))
-    info = dataset_info("fashion_mnist")
+    info = DATASETS["fashion_mnist"]
     tree = config.model_dump() | {
         "data": {"dataset": info.name},
         "schedule": {
@@ -118,7 +118,9 @@ def full_length(name: str, config: Config) -> tuple[int, tuple[float, ...] | Non
 def title_of(config: Config) -> str:
     """The run in the paper's words: `Cut-MixMo + CutMix, WRN-28-10, CIFAR-100`."""
     dataset = config.data.dataset
-    return run_title(config, RECIPES[dataset].title if dataset in RECIPES else dataset_info(dataset).title)
+    if dataset in RECIPES:
+        return run_title(config, RECIPES[dataset].title)
+    return run_title(config, DATASETS[dataset].title if dataset in DATASETS else dataset)
 
 
 def _configurations(target: str, overrides: tuple[str, ...]) -> list[tuple[str, Config]]:

@@ -24,8 +24,9 @@ from mixmo_fast.training.distributed import ALONE, Ranks
 from mixmo_fast.training.options import StepOptions, choose_options
 from mixmo_fast.training.precision import Precision
 from pipelines.assembly.assemble import normalisation_table
-from pipelines.datasets.catalog import DatasetInfo, dataset_info
+from pipelines.datasets.catalog import DATASETS, DatasetInfo
 from pipelines.datasets.convert import convert
+from pipelines.datasets.names import is_converted
 from pipelines.datasets.sources import find_original
 from pipelines.datasets.store import Dataset, open_dataset
 from pipelines.resident import ResidentEvaluation, ResidentTraining
@@ -102,9 +103,9 @@ def ensure_dataset(name: str, data_dir: Path, notify: Callable[[str], None]) -> 
     Raises:
         DataError: When it is missing (the message gives the command), damaged or unknown.
     """
-    info = dataset_info(name)
-    missing = not (data_dir / name / "dataset.json").exists()
-    if missing and (info.embedded or find_original(info, data_dir) is not None):
+    info = DATASETS.get(name)  # None: only its folder knows it
+    missing = not is_converted(data_dir, name)
+    if missing and info and (info.embedded or find_original(info, data_dir) is not None):
         notify(f"{name} is not converted yet: converting it into {data_dir / name}")
         return convert(name, data_dir, notify=notify).dataset
     return open_dataset(data_dir, name)

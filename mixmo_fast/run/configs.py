@@ -17,9 +17,9 @@ from mixmo_fast.config.upstream import from_upstream
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.files import write_text
 from mixmo_fast.run.explain import DataFacts, Passage, explain
-from pipelines.datasets.catalog import DatasetInfo, dataset_info
 
 if TYPE_CHECKING:  # it reads arrays, which an explanation has no use for
+    from pipelines.datasets.catalog import DatasetInfo
     from pipelines.datasets.store import Dataset
 
 
@@ -94,7 +94,10 @@ def data_facts(data: "DatasetInfo | Dataset") -> DataFacts:
 
 
 def explain_config(
-    path: Path, overrides: Sequence[str] = (), notify: Callable[[str], None] | None = None
+    path: Path,
+    overrides: Sequence[str] = (),
+    notify: Callable[[str], None] | None = None,
+    data: Path = Path("data"),
 ) -> tuple[Passage, ...]:
     """What a run of a configuration computes, in plain words with its own numbers.
 
@@ -102,13 +105,16 @@ def explain_config(
         path: The configuration file, of either form.
         overrides: `key=value` each.
         notify: Told of a translation, in one line.
+        data: Folder of data sets, for one that is not in the catalogue.
 
     Raises:
         ConfigError: The configuration cannot be used, or its data set does not fill one step.
         DataError: The data set is unknown.
     """
+    from pipelines.datasets.store import describe_dataset  # it reads arrays, which an explanation has no use for
+
     config = load_config(path, overrides, notify)
-    info = dataset_info(config.data.dataset)
+    info = describe_dataset(data, config.data.dataset)
     facts = data_facts(info)
     images = facts.train_images - config.held_out(facts.train_images)
     if config.steps_per_epoch(facts.train_images) < 1:

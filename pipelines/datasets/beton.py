@@ -51,6 +51,24 @@ class Writable(Protocol):
         """Append `content`."""
 
 
+class Images(Protocol):
+    """As much of an array of images as writing takes, so that they need not all be in memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, H, W, C)."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """That of a pixel."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, wanted: slice, /) -> np.ndarray:
+        """Some of them, one after the other."""
+
+
 @dataclass(frozen=True)
 class BetonLayout:
     """Where everything lies in a file of equally sized raw images; positions and sizes in bytes.
@@ -96,18 +114,18 @@ def beton_layout(images: int, height: int, width: int) -> BetonLayout:
     return BetonLayout(images, image_bytes, images_per_page, pages, pixels, table, table + images * ALLOCATION.itemsize)
 
 
-def write_beton(file: Writable, images: np.ndarray, labels: np.ndarray) -> None:
+def write_beton(file: Writable, images: Images, labels: np.ndarray) -> None:
     """Writes images and labels as one `.beton` file, front to back.
 
     Args:
         file: Where the bytes go, from position 0 on.
-        images: uint8, N x H x W x 3.
+        images: uint8, N x H x W x 3, an array or what gives one for a slice; a page of them is taken at a time.
         labels: Integers, N.
 
     Raises:
         ValueError: Wrong shapes or a wrong dtype.
     """
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:
+    if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[3] != 3:
         raise ValueError(f"images must be uint8, N x H x W x 3, not {images.dtype}, {images.shape}")
     if labels.shape != images.shape[:1]:
         raise ValueError(f"{len(images)} images need as many labels, not {labels.shape}")

@@ -275,4 +275,7 @@ def dataset_info(name: str) -> DatasetInfo:
         return DATASETS[name]
     nearest = difflib.get_close_matches(name.lower().replace("-", ""), DATASETS, n=1, cutoff=0.5)
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
-    raise DataError(f"unknown data set {name!r}{hint}: the known ones are {', '.join(DATASETS)}")
+    raise DataError(
+        f"unknown data set {name!r}{hint}: the known ones are {', '.join(DATASETS)}; "
+        "`mixmo-fast convert folder PATH --name NAME` makes one of your own images"
+    )

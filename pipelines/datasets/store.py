@@ -1,5 +1,7 @@
 """The dataset folder `DATA/<name>/`: what is in it, its manifest `dataset.json`, and how it is opened and read.
 
+A folder says for itself what it holds; the catalogue only knows how some of them are made.
+
 For each split there are `<split>.beton` (FFCV, raw pixels), `<split>_images.npy` and `<split>_labels.npy`. The
 manifest records the size and sha256 of each, so that a cut or changed file is found before it is trained on. Legend:
 N images, H W pixels, C channels, K classes; images are uint8, N x H x W x C, labels int64, N.
@@ -8,7 +10,6 @@ N images, H W pixels, C channels, K classes; images are uint8, N x H x W x C, la
 import dataclasses
 import hashlib
 import json
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -17,10 +18,14 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.catalog import dataset_info
+from pipelines.datasets.catalog import DATASETS, DatasetInfo
+from pipelines.datasets.names import MANIFEST, convert_command, is_converted, unknown_dataset
 
 FORMAT_VERSION = 1
-MANIFEST = "dataset.json"
+OWN_FORMAT_VERSION = 2
+"""Of a folder made of a user's own images, whose manifest has keys that programs of version 1 do not know."""
+
+_OWN_KEYS = ("kind", "fit", "split_seed", "skipped", "originals_sha256")
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -66,7 +71,7 @@ class Dataset:
         name: Short name.
         title: Name for people.
         classes: K.
-        class_names: K names in label order, or empty where they are many.
+        class_names: K names in label order; empty for a data set of the catalogue that has many.
         train_images: N of the training split.
         test_images: N of the test split.
         height: H, pixels.
@@ -79,6 +84,11 @@ class Dataset:
         originals: Names of the files that it was converted from, without folders.
         verified: Whether published checksums covered every byte of the originals (true where none are needed).
         files: Size and checksum of each file.
+        kind: What a user's own images were read from: `folders`, `table`, `parquet` or `tar`; None: the catalogue's.
+        fit: How images of another shape were brought to H x W: `crop`, `pad` or `stretch`; None: the catalogue's.
+        split_seed: What the test images were drawn with; None where the originals were split already.
+        skipped: How many originals could not be read and were left out.
+        originals_sha256: sha256 over those of the originals' bytes, training images first; None for the catalogue's.
         folder: Where the files are; not part of the manifest, so that a folder can be moved.
     """
 
@@ -101,7 +111,20 @@ class Dataset:
     originals: tuple[str, ...]
     verified: bool
     files: tuple[FileRecord, ...]
+    kind: str | None = None
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    split_seed: int | None = None
+    skipped: Annotated[int, Field(ge=0)] = 0
+    originals_sha256: str | None = None
     folder: Path = Path()
+
+    @property
+    def fingerprint(self) -> str:
+        """What the data are, in a line: two data sets of one fingerprint have the same images and labels."""
+        recorded = {record.name: record.sha256 for record in self.files}
+        pixels = [recorded[name(split)] for split in SPLITS for name in (images_name, labels_name)]
+        sha256 = hashlib.sha256("".join(pixels).encode()).hexdigest()
+        return f"{self.train_images}+{self.test_images} images, {self.classes} classes, sha256 {sha256}"
 
     def count(self, split: Split) -> int:
         """N of a split."""
@@ -153,6 +176,9 @@ def write_manifest(dataset: Dataset) -> bytes:
     """The content of `dataset.json`: UTF-8, indented, one key a line."""
     manifest = dataclasses.asdict(dataset)
     del manifest["folder"]
+    if dataset.format == FORMAT_VERSION:  # as it always was, for programs that know no other
+        for key in _OWN_KEYS:
+            del manifest[key]
     return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -161,15 +187,17 @@ def open_dataset(data_dir: Path, name: str, check: Literal["size", "sha256"] = "
 
     Args:
         data_dir: The folder that holds one folder for each data set.
-        name: A name of the catalogue.
+        name: Of its folder.
         check: "size" compares the sizes of the files, in no time; "sha256" also reads them all.
 
     Raises:
-        DataError: Not converted yet, or a file is missing, changed, or of another format version; the line names the
-            file and the command that mends it.
+        DataError: Not converted yet, unknown, or a file is missing, changed, or of another format version; the line
+            names the file and the command that mends it.
     """
-    folder = data_dir / dataset_info(name).name
+    folder = data_dir / name
     path = folder / MANIFEST
+    if name not in DATASETS and not is_converted(data_dir, name):
+        raise unknown_dataset(data_dir, name)
     if not folder.exists():
         raise DataError(f"{name} is not in {data_dir}: run `{convert_command(data_dir, name)}`")
     dataset = read_manifest(path, data_dir, name)
@@ -178,9 +206,13 @@ def open_dataset(data_dir: Path, name: str, check: Literal["size", "sha256"] = "
     return dataset
 
 
-def convert_command(data_dir: Path, name: str) -> str:
-    """The command that converts a data set, ready to be pasted."""
-    return f"mixmo-fast convert {name} --data {shlex.quote(str(data_dir))}"
+def describe_dataset(data_dir: Path, name: str) -> DatasetInfo | Dataset:
+    """Shapes, numbers and normalisation of a data set, whether or not one of the catalogue is converted.
+
+    Raises:
+        DataError: As `open_dataset`, for one that only its folder knows.
+    """
+    return DATASETS[name] if name in DATASETS else open_dataset(data_dir, name)
 
 
 def mend(data_dir: Path, name: str) -> str:
@@ -199,8 +231,9 @@ def read_manifest(path: Path, data_dir: Path, name: str) -> Dataset:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON: {remedy}") from error
     version = raw.get("format") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
-        raise DataError(f"{path}: format version {version!r}, this program reads {FORMAT_VERSION}: {remedy}")
+    if version not in (FORMAT_VERSION, OWN_FORMAT_VERSION):
+        known = f"{FORMAT_VERSION} and {OWN_FORMAT_VERSION}"
+        raise DataError(f"{path}: format version {version!r}, this program reads {known}: {remedy}")
     try:
         dataset = _MANIFEST.validate_json(content, strict=True)
     except ValidationError as error:

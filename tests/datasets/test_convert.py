@@ -13,6 +13,7 @@ import originals
 import pytest
 
 import pipelines.datasets.convert as module
+import pipelines.datasets.whole_folder as whole
 from mixmo_fast.errors import DataError
 from pipelines.datasets.convert import convert
 from pipelines.datasets.store import FILE_NAMES, MANIFEST, open_dataset
@@ -208,7 +209,7 @@ def test_two_conversions_at_once_end_with_one_whole_folder(tmp_path, monkeypatch
     if force:
         convert("digits", tmp_path)
     together = threading.Barrier(2)
-    move = module._move_into_place
+    move = whole._move_into_place
     turn = threading.Lock()
 
     def at_once(*arguments):
@@ -216,7 +217,7 @@ def test_two_conversions_at_once_end_with_one_whole_folder(tmp_path, monkeypatch
         with turn:
             return move(*arguments)
 
-    monkeypatch.setattr(module, "_move_into_place", at_once)
+    monkeypatch.setattr(whole, "_move_into_place", at_once)
     results = []
     threads = [
         threading.Thread(target=lambda: results.append(convert("digits", tmp_path, force=force))) for _ in range(2)

@@ -82,7 +82,7 @@ def test_missing_cut_and_changed_files_are_named_with_the_remedy(data_dir, name)
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"format": 2}, "format version 2, this program reads 1"),
+        ({"format": 3}, "format version 3, this program reads 1 and 2"),
         ({"format": True}, "format: "),
         ({"classes": "10"}, "classes: "),
         ({"classes": 0}, "classes: "),

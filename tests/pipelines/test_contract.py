@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numba
 import numpy as np
+import own_images
 import pytest
 import torch
 from lab import Lab, assert_same_tensors
@@ -61,6 +62,7 @@ CASES = [
     ("tinyimagenet", 1, None, "mixup", 1),
     ("digits", 2, "patch", "cutmix", 2),
     ("digits", 3, "stackvertical", "stackhorizontal", 4),
+    ("pets", 2, "patch", "cutmix", 4),
 ]
 USUAL = CASES[2]
 # the same, then the fraction held out
@@ -75,7 +77,7 @@ RESIZED_CROPS = ["augmentation: resized_crop", "augmentation: resized_crop, crop
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A data folder with few images of each shape; 103 of them never fill a whole number of steps."""
+    """A data folder with few images of each shape, 103 so that they never fill whole steps; the pets are own images."""
     folder = tmp_path_factory.mktemp("contract")
     random = np.random.default_rng(0)
     for name in ("cifar100", "tinyimagenet", "digits"):
@@ -84,6 +86,11 @@ def data(tmp_path_factory) -> Path:
         labels = random.integers(0, info.classes, 103)
         (folder / name).mkdir()
         write_folder(info, OriginalImages(images, labels, images[:9], labels[:9], ("made up",), False), folder / name)
+    for number in range(112):
+        path = folder / "photographs" / ("train" if number < 103 else "val") / "abc"[number % 3] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(own_images.encoded(number, side=20))
+    own_images.convert(folder / "photographs", folder)
     return folder
 
 
