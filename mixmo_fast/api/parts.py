@@ -149,14 +149,19 @@ def open_dataset(name: str, data: str | Path = "data", *, notify: Callable[[str]
     return build.ensure_dataset(name, Path(data), notify)
 
 
-def build_network(config: Config, classes: int) -> MixMo:
+def build_network(config: Config, classes: int, image_size: tuple[int, int] | None = None) -> MixMo:
     """The configured network on the CPU, its weights drawn with the configuration's seed.
 
     ```python
     network = mf.build_network(config, dataset.classes)
     ```
+
+    Args:
+        config: Whose `network` and `seed`.
+        classes: K.
+        image_size: (H, W), which some networks of libraries are built for; None: those of the configured data set.
     """
-    return build.make_network(config, classes)
+    return build.make_network(config, classes, image_size)
 
 
 def make_recipe(config: Config, dataset: Dataset, network: MixMo | None = None) -> Recipe:

@@ -125,7 +125,6 @@ def make_network(
     Raises:
         ConfigError: A library that is missing or has no such network or weights, or of whose network no MixMo can be
             made.
-        DataError: No size was given and the data set is unknown.
     """
     settings = config.network
     with torch.random.fork_rng(devices=[]):  # weights are drawn on the CPU, whatever the device
@@ -133,7 +132,12 @@ def make_network(
         if isinstance(settings, NetworkConfig):
             return KINDS[settings.kind].build(settings.depth, settings.width, settings.members, classes)
         if image_size is None:
-            info = dataset_info(config.data.dataset)
+            info = DATASETS.get(config.data.dataset)
+            if info is None:
+                raise ConfigError(
+                    f"network.name: {settings.name} is built for images of one size, and {config.data.dataset} is no "
+                    "known data set: pass image_size"
+                )
             image_size = info.height, info.width
         from mixmo_fast.networks.libraries import library_network
 
