@@ -13,7 +13,7 @@ from PIL import Image
 from mixmo_fast.errors import DataError
 from mixmo_fast.runfolder.trained_on import TrainedOn
 from pipelines.datasets.catalog import DATASETS, DatasetInfo
-from pipelines.datasets.image_files import FITS, Fit, fit_image
+from pipelines.datasets.decoding import FITS, Fit, declared_size, decode, plain, resize
 from pipelines.datasets.store import MANIFEST, Dataset, read_manifest
 
 
@@ -47,16 +47,28 @@ class Appearance:
         """Of a class: its name, or its number where the data set has no names."""
         return self.class_names[label] if label < len(self.class_names) else str(label)
 
-    def ready(self, image: Image.Image) -> np.ndarray:
-        """An image as the data set has its own: uint8 (H, W, 3); one that has the right size stays as it is.
+    def ready(self, picture: bytes | Image.Image) -> np.ndarray:
+        """A picture as the data set has its own: uint8 (H, W, 3); one that has the right size stays as it is.
 
         Args:
-            image: RGB, of any size.
+            picture: A file's content, or an image of any mode and size.
+
+        Raises:
+            UnreadableImage: The file is no image, or is damaged.
+            Exception: Whatever Pillow's plugins do with an image that has not been read yet.
         """
-        if image.size == (self.width, self.height):
-            return np.asarray(image)
-        height, width = ((side - 2 * self.margin) // self.zoom for side in (self.height, self.width))
-        pixels = fit_image(image, height, width, self.fit).repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
+        whole, side = self.height, (self.height - 2 * self.margin) // self.zoom
+        if isinstance(picture, bytes):
+            is_whole = declared_size(picture) == (whole, whole)
+            image = decode(picture, whole if is_whole else side, self.fit)
+        else:
+            upright = plain(picture)
+            is_whole = upright.size == (whole, whole)
+            image = upright if is_whole else resize(upright, side, self.fit)
+        pixels = np.asarray(image.convert("RGB"))
+        if is_whole:
+            return pixels
+        pixels = pixels.repeat(self.zoom, axis=0).repeat(self.zoom, axis=1)
         return np.pad(pixels, ((self.margin, self.margin), (self.margin, self.margin), (0, 0)))
 
 
@@ -89,6 +101,8 @@ def appearance_of(
             f"{manifest}: not there, and {name} is none of the published data sets; --data names the folder that has "
             "the data set of this run: size, normalisation and class names are read from it"
         )
+    if known.height != known.width:
+        raise DataError(f"{name}: its images are {known.height}x{known.width}, allowed: squares")
     fit = getattr(known, "fit", None) or "crop"  # nobody kept one where all images had one size
     if fit not in FITS:
         raise DataError(f"{name}: fit: found {fit!r}, allowed: {', '.join(FITS)}")

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.image_files import as_rgb, read_image
+from pipelines.datasets.own.listing import is_hidden
 
 OnePicture: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor]  # noqa: UP007
 Pictures: TypeAlias = Union[OnePicture, Sequence[OnePicture]]  # noqa: UP007
@@ -31,11 +31,11 @@ class Picture:
 
     Attributes:
         name: Its file, or `image 0` and so on.
-        read: Gives it as RGB, or raises a `DataError`.
+        read: Gives the file's content, or the image itself; a `DataError` where there is none.
     """
 
     name: str
-    read: Callable[[], Image.Image]
+    read: Callable[[], bytes | Image.Image]
 
 
 def pictures_of(images: Pictures) -> list[Picture]:
@@ -55,14 +55,23 @@ def pictures_of(images: Pictures) -> list[Picture]:
 
 def _from_path(path: Path) -> list[Picture]:
     if not path.is_dir():
-        return [Picture(str(path), partial(read_image, path))]
+        return [Picture(str(path), partial(_read, path))]
     files = []
     for folder, below, names in os.walk(path):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        files += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+        below[:] = sorted(name for name in below if not is_hidden(name))
+        files += [Path(folder, name) for name in sorted(names) if not is_hidden(name)]
     if not files:
         return [Picture(str(path), partial(_refuse, f"{path}: a folder without files"))]
-    return [Picture(str(file), partial(read_image, file)) for file in files]
+    return [Picture(str(file), partial(_read, file)) for file in files]
+
+
+def _read(path: Path) -> bytes:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: not a file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _refuse(line: str) -> Image.Image:
@@ -71,7 +80,7 @@ def _refuse(line: str) -> Image.Image:
 
 def _from_memory(image: object, first: int) -> list[Picture]:
     if isinstance(image, Image.Image):
-        return [Picture(f"image {first}", partial(_decoded, image, first))]
+        return [Picture(f"image {first}", lambda: image)]
     if isinstance(image, Tensor):
         pixels = image.detach().cpu().numpy()
         right = pixels.ndim in (3, 4) and pixels.shape[-3] in (1, 3)
@@ -87,13 +96,6 @@ def _from_memory(image: object, first: int) -> list[Picture]:
         raise DataError(f"images: found {kind}, allowed: {_SHAPES}")
     pixels = pixels if pixels.ndim == 4 else pixels[np.newaxis]
     return [Picture(f"image {first + n}", partial(_as_picture, one)) for n, one in enumerate(pixels)]
-
-
-def _decoded(image: Image.Image, place: int) -> Image.Image:
-    try:
-        return as_rgb(image)
-    except Exception as error:  # Pillow reads the file only now, and raises whatever makes it stumble
-        raise DataError(f"image {place}: a damaged image ({' '.join(str(error).split())[:100]})") from error
 
 
 def _as_picture(pixels: np.ndarray) -> Image.Image:

@@ -172,10 +172,14 @@ class Predictor:
         """Pictures in batches, decoded by threads while the network sees those before them."""
 
         def make(place: int) -> tuple[int, np.ndarray | DataError]:
+            picture = pictures[place]
             try:
-                return place, self.appearance.ready(pictures[place].read())
+                return place, self.appearance.ready(picture.read())
             except DataError as error:
                 return place, error
+            except Exception as error:  # Pillow's plugins raise whatever comes
+                reason = " ".join(str(error).split())[:150] or type(error).__name__
+                return place, DataError(f"{picture.name}: {reason}")
 
         if len(pictures) == 1:  # threads take longer to start than a picture to decode
             yield [make(0)]

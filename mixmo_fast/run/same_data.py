@@ -28,6 +28,7 @@ def trained_on(dataset: Dataset) -> TrainedOn:
         width=dataset.width,
         mean=dataset.mean,
         std=dataset.std,
+        fit=dataset.fit,
         train_images_sha256=sha256[images_name("train")],
         train_labels_sha256=sha256[labels_name("train")],
         test_images_sha256=sha256[images_name("test")],

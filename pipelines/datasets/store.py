@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DATASETS, DatasetInfo
+from pipelines.datasets.decoding import Fit
 from pipelines.datasets.names import MANIFEST, convert_command, is_converted, unknown_dataset
 
 FORMAT_VERSION = 1
@@ -112,7 +113,7 @@ class Dataset:
     verified: bool
     files: tuple[FileRecord, ...]
     kind: str | None = None
-    fit: Literal["crop", "pad", "stretch"] | None = None
+    fit: Fit | None = None
     split_seed: int | None = None
     skipped: Annotated[int, Field(ge=0)] = 0
     originals_sha256: str | None = None

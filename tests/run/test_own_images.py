@@ -4,9 +4,12 @@ import json
 import re
 import shutil
 
+import numpy as np
 import own_images
 import pytest
+import torch
 from lab import CONFIG, Lab
+from PIL import Image
 from places import REPOSITORY
 from rich.console import Console
 
@@ -28,6 +31,37 @@ def pets(tmp_path_factory) -> Lab:
     place = Lab(folder, folder / "data", PETS)
     place.train("schedule.epochs=1")
     return place
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_an_original_photograph_is_predicted_as_its_converted_image_is(tmp_path, fit):
+    """To the bit: one piece of code makes data sets and pictures ready, shrunk large ones included."""
+    rng = np.random.default_rng(3)
+    paths = []
+    for split, count in (("train", 4), ("val", 2)):
+        for number in range(count):
+            for name, size in (("ant", (200, 150)), ("bee", (40, 90)), ("cow", (31, 17))):
+                pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+                path = tmp_path / "photographs" / split / name / f"{number}.{'jpg' if number % 2 else 'png'}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(pixels).save(path, exif=orientation(1 + number))
+                paths += [path] if split == "val" else []
+    dataset = mf.convert_folder(
+        tmp_path / "photographs", "large", tmp_path / "data", size=16, fit=fit, notify=lambda _: None
+    )
+    (tmp_path / "large").mkdir()
+    place = Lab(tmp_path / "large", tmp_path / "data", PETS.replace("pets", "large"))
+    place.train("schedule.epochs=1", "batch.rows=4")
+    answers = mf.open_run(place.run).predict(sorted(paths), data="nowhere", device="cpu")
+    converted = mf.open_run(place.run).predict(dataset.load_images("test"), data="nowhere", device="cpu")
+    assert not answers.unread and len(answers) == dataset.test_images == 6
+    assert torch.equal(answers.logits, converted.logits)
+
+
+def orientation(number: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = number
+    return exif
 
 
 def one_line(result: tuple[int, str, str], *parts: str) -> None:

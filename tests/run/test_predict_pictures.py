@@ -177,7 +177,7 @@ def test_files_that_are_no_images_are_lines_and_not_the_end(predictor, test_imag
         *((0, "a.txt"), (1, "c.png"), (3, "huge.ppm"), (5, "missing.png")),
     ]
     assert [one.problem.split(",")[0].split(" (")[0] for one in found.unread] == [
-        *("not an image", "an empty file", "claims more pixels than 178", "cannot be read"),
+        *("no image that Pillow knows", "0 bytes", "declares 60", "cannot be read"),
     ]
     (tmp_path / "nothing").mkdir()
     nothing = predictor.predict(tmp_path / "nothing")
@@ -253,7 +253,7 @@ def test_the_command_shows_and_writes_every_answer(run, trained, pictures, tmp_p
     written = ("--csv", tmp_path / "a.csv", "--json", tmp_path / "a.json")
     code, out, err = command("predict", run, *files, *places, *written, "--members", "--top", 3)
     assert (code, err) == (0, "")
-    assert "2 of 3 pictures predicted" in out and "member 1" in out and "not an image" in out
+    assert "2 of 3 pictures predicted" in out and "member 1" in out and "no image that Pillow" in out
     saved = read_record(tmp_path / "a.json", SavedPredictions)
     assert [one.status == "unread" for one in saved.images] == [False, True, False]
     assert [one.image for one in saved.images] == list(map(str, files))

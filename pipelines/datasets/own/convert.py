@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mixmo_fast.errors import DataError
 from pipelines.datasets.beton import write_beton
 from pipelines.datasets.catalog import DATASETS
 from pipelines.datasets.convert import ConvertResult
+from pipelines.datasets.decoding import FITS, Fit
 from pipelines.datasets.names import is_converted, is_name
 from pipelines.datasets.own.decoder import Request
 from pipelines.datasets.own.decoders import Decoders
@@ -44,8 +45,6 @@ from pipelines.datasets.writing import (
     write_file,
     write_npy,
 )
-
-Fit = Literal["crop", "pad", "stretch"]
 
 SMALLEST, LARGEST, STEP = 8, 512, 4
 USUAL_SIZE = 64
@@ -80,7 +79,7 @@ def convert_folder(
         name: What the data set will be called.
         data_dir: The data folder; made if need be.
         size: S; None: that of all images looked at, if it is one and square, else 64.
-        fit: How an image of another shape becomes a square; see `pipelines.datasets.own.decoding.decode`.
+        fit: How an image of another shape becomes a square; see `pipelines.datasets.decoding.decode`.
         val: The test images, in a place of their own.
         val_fraction: Of each class, drawn for testing where nothing says which images test; None: 0.1.
         skip_bad: Whether images that cannot be read are left out; else they are an error.
@@ -130,8 +129,8 @@ def _check(name: str, size: int | None, fit: str, val: Path | None, val_fraction
         raise DataError(f"--name: found {name}, which is {DATASETS[name].title}, allowed: a name of your own")
     if size is not None and not (SMALLEST <= size <= LARGEST and size % STEP == 0):
         raise DataError(f"--size: found {size}, allowed: a multiple of {STEP} from {SMALLEST} to {LARGEST}")
-    if fit not in get_args(Fit):
-        raise DataError(f"--fit: found {fit!r}, allowed: {', '.join(get_args(Fit))}")
+    if fit not in FITS:
+        raise DataError(f"--fit: found {fit!r}, allowed: {', '.join(FITS)}")
     if val is not None and val_fraction is not None:
         raise DataError("--val-fraction: found beside --val, allowed: one of them")
     if val_fraction is not None and not 0 < val_fraction < 1:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from pipelines.datasets.own.decoding import UnreadableImage, declared_size, decode, formats
+from pipelines.datasets.decoding import Fit, UnreadableImage, declared_size, decode, formats
 from pipelines.datasets.own.listing import Original
 
 # A pipe in the place of a file must not be waited for.
@@ -41,7 +41,7 @@ class Request(NamedTuple):
 
     originals: Sequence[Original]
     size: int = 0
-    fit: str = ""
+    fit: Fit = "crop"
     sums: bool = False
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.own.decoding import image_suffixes
+from pipelines.datasets.decoding import image_suffixes
 from pipelines.datasets.own.listing import TEST, TRAIN, Found, Original, Part, is_hidden, shown
 
 

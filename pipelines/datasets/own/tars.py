@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.own.decoding import image_suffixes
+from pipelines.datasets.decoding import image_suffixes
 from pipelines.datasets.own.listing import Found, Original, Part, is_hidden, shown
 from pipelines.datasets.own.splitting import split_of_file
 

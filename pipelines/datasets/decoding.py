@@ -2,21 +2,31 @@
 
 Small files are common, and of their time most goes into opening, not decoding. So plain PNG and JPEG files have a short
 way to the same decoders of Pillow's, past its file objects; whatever is not plain, or fails, goes the long way. Both
-give the same pixels, which a test holds. Legend: S pixels of a side; an image is grey (S x S) or RGB (S x S x 3) bytes.
+give the same pixels, which a test holds. What a data set is made by and what a picture is predicted by are the same.
+Legend: S pixels of a side; an image is grey (S x S) or RGB (S x S x 3) bytes.
 """
 
 import io
 import struct
+import threading
 from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageOps
+
+Fit = Literal["crop", "pad", "stretch"]
+"""How an image of another shape becomes a square: its middle; all of it on black; or all of it, distorted."""
+
+FITS: tuple[Fit, ...] = get_args(Fit)
 
 MOST_PIXELS = 100_000_000
 """Images that declare more are refused before anything is decoded."""
 
 FILTER = Image.Resampling.BICUBIC
 """Smoothed where it shrinks: Pillow widens the filter with the factor."""
+
+_LIMIT = threading.Lock()  # Pillow's is one number for all threads
 
 _GAP = 2.0  # large images are first shrunk cheaply, to no less than so many times the size that is wanted
 # Those that only other programs decode, or that run one.
@@ -50,7 +60,7 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in known)
 
 
-def decode(content: bytes, size: int, fit: str) -> Image.Image:
+def decode(content: bytes, size: int, fit: Fit) -> Image.Image:
     """Decodes an image to S x S pixels of mode L or RGB.
 
     Args:
@@ -72,8 +82,7 @@ def decode(content: bytes, size: int, fit: str) -> Image.Image:
                 # The decoder itself can shrink, to an eighth at most, at a fraction of the time.
                 opened.draft(None, _enough(opened.size, size, fit))
             opened.load()
-            image = _upright(opened)
-            return resize(_grey_or_rgb(image), size, fit)
+            return resize(plain(opened), size, fit)
     except UnreadableImage:
         raise
     except Exception as error:  # Pillow's plugins raise whatever comes
@@ -90,7 +99,16 @@ def declared_size(content: bytes) -> tuple[int, int]:
         return opened.size
 
 
-def resize(image: Image.Image, size: int, fit: str) -> Image.Image:
+def plain(image: Image.Image) -> Image.Image:
+    """An image of any mode as mode L or RGB, upright.
+
+    Raises:
+        Exception: Whatever Pillow's plugins do, which may only now read the pixels.
+    """
+    return _grey_or_rgb(_upright(image))
+
+
+def resize(image: Image.Image, size: int, fit: Fit) -> Image.Image:
     """An image of mode L or RGB to S x S pixels; see `decode`."""
     width, height = image.size
     if (width, height) == (size, size):
@@ -111,7 +129,7 @@ def _padded_size(old: tuple[int, int], size: int) -> tuple[int, int]:
     return max(1, round(old[0] * size / max(old))), max(1, round(old[1] * size / max(old)))
 
 
-def _enough(old: tuple[int, int], size: int, fit: str) -> tuple[int, int]:
+def _enough(old: tuple[int, int], size: int, fit: Fit) -> tuple[int, int]:
     """The smallest width and height that an image may be decoded to."""
     width, height = _padded_size(old, size) if fit == "pad" else (size, size)
     return int(_GAP * width), int(_GAP * height)
@@ -120,13 +138,14 @@ def _enough(old: tuple[int, int], size: int, fit: str) -> tuple[int, int]:
 def _open(content: bytes) -> Image.Image:
     if not content:
         raise UnreadableImage("0 bytes")
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # it would warn; below it is refused
-    try:
-        opened = Image.open(io.BytesIO(content), formats=formats())
-    except Exception as error:
-        raise UnreadableImage(_reason(error)) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with _LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # it would warn; below it is refused
+        try:
+            opened = Image.open(io.BytesIO(content), formats=formats())
+        except Exception as error:
+            raise UnreadableImage(_reason(error)) from error
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
     _refuse_too_many(*opened.size)
     return opened
 
