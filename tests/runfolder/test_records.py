@@ -53,7 +53,7 @@ def kept_keys(name: str) -> object:
     return keys(json.loads((KEPT / name).read_text()))
 
 
-NEW = ("abstention", "peak_memory", *PeakMemory.model_fields, "graph_required", "cudnn_benchmark_limit")
+NEW = ("abstention", "data", "peak_memory", *PeakMemory.model_fields, "graph_required", "cudnn_benchmark_limit")
 
 
 def of_before(found: object) -> object:
