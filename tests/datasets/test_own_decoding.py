@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from own_images import declaring, png_chunk
 from PIL import Image
 
-from pipelines.datasets.decoding import UnreadableImage, decode
 from pipelines.datasets import decoding
+from pipelines.datasets.decoding import UnreadableImage, decode
 from pipelines.datasets.own.decoder import Request, work
 from pipelines.datasets.own.listing import Original
 
