@@ -7,7 +7,7 @@ KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
 STAMP := $(VENV)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format configs setup-ffcv test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
+.PHONY: help setup demo test test-campaign lint format configs setup-ffcv test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,12 @@ demo: setup ## convert, train and evaluate on handwritten digits (about a minute
 	$(BIN)/mixmo-fast evaluate configs/quickstart.yaml --checkpoint last
 
 # Two processes of one thread each are faster than one process of two.
-test: setup ## run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+test: setup ## run the tests
+	$(PYTEST) -m "not campaign"
+
+test-campaign: setup ## run the long tests: processes killed at random, whole benchmarks, several ranks
+	$(PYTEST) -m campaign
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("any time")
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    return available_cores() + 1  # many tests wait for processes that they have started
+    return available_cores()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -42,7 +42,7 @@ def processes_of_ours() -> list[str]:
     return [one for one in chain(*children) if b"benchmarks.contestant" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_each_number_of_rows_has_its_medians_and_ratios(run, tmp_path):
     result, printed = run(rows="32,128", json_file=tmp_path / "out" / "b.json", plot=tmp_path / "b.png")
     assert json.loads((tmp_path / "out" / "b.json").read_text()) == result

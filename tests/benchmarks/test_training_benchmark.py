@@ -303,7 +303,7 @@ def test_parts_name_what_they_need():
         training._needed({}, DEFAULT)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.filterwarnings("ignore")
 def test_the_command_compiles_measures_and_writes(tmp_path, capsys):
     target, chart = tmp_path / "out" / "result.json", tmp_path / "out" / "result.png"

@@ -144,7 +144,7 @@ def test_a_driver_that_is_too_old_is_one_line(tmp_path, digits):
     )
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_the_benchmarks_measure_a_gpu(tmp_path, digits):
     contestants = ("default", "eager_fp32_nchw", "default_deterministic")
     config, rates, steps = (tmp_path / name for name in ("tiny.yaml", "rates.json", "steps.json"))

@@ -242,7 +242,7 @@ def test_one_command_trains_all_and_the_same_command_goes_on(launch, monkeypatch
     assert times == {path: path.stat().st_mtime_ns for path in plan.runs[0].folder(launch.out).rglob("*.pt")}
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_two_commands_at_the_same_time_share_the_work(launch):
     runs = planned(launch, 3)
     command = [sys.executable, "-m", "mixmo_fast", "reproduce", str(launch.out.parent / "tiny.yaml"), "--seeds", "3"]

@@ -151,12 +151,12 @@ def under_fire(engine: str, launch: Launch, count: int, kills: int) -> None:
     assert gone(str(launch.out.parent))
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_local_runs_under_fire_all_end_once_with_the_right_result(launch):
     under_fire("local", launch, count=5, kills=3)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.ray
 def test_ray_runs_under_fire_all_end_once_with_the_right_result(launch):
     pytest.importorskip("ray")

@@ -183,6 +183,7 @@ def on_fashion_mnist(tmp_path_factory, fashion_mnist, digits) -> Lab:
     return place
 
 
+@pytest.mark.campaign
 @needs_fashion_mnist
 def test_every_option_on_fashion_mnist(on_fashion_mnist):
     found = on_fashion_mnist.evaluate(
@@ -202,6 +203,7 @@ def test_every_option_on_fashion_mnist(on_fashion_mnist):
     assert json.loads((on_fashion_mnist.run / "evaluation.json").read_text())["ood"][0]["dataset"] == "digits"
 
 
+@pytest.mark.campaign
 @needs_fashion_mnist
 def test_the_digits_against_fashion_mnist(trained, on_fashion_mnist, tmp_path):
     data = tmp_path / "data"

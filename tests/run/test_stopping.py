@@ -178,7 +178,7 @@ def test_the_command_ends_with_143_and_a_line(lab):
     assert "the same command continues from there" in complaint and "Traceback" not in complaint
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_several_ranks_stop_at_the_same_step_and_go_on_bit_for_bit(lab):
     """Whichever of them is asked first."""
     command = command_of(lab, ranks=2)

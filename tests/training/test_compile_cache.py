@@ -43,7 +43,7 @@ def test_a_place_that_is_chosen_stays_and_one_that_cannot_be_written_is_left_to_
     assert VARIABLE not in os.environ
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 def test_a_second_start_of_a_compiled_run_compiles_nothing(lab, place):
     code = """
 import sys
