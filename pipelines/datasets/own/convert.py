@@ -167,13 +167,16 @@ class _Job:
         """Writes all files but the manifest, and returns what that will say."""
         self.images, sha256 = len(self.source.train.labels) + len(self.source.test.labels), hashlib.sha256()
         train = self._decode("train", self.source.train, sha256)
-        test = self._decode("test", self.source.test, sha256)
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(self._write, "train", train) if self.skip_bad or not self.bad else None
+            test = self._decode("test", self.source.test, sha256)
         if self.bad and not self.skip_bad:
             raise DataError(f"{_cannot_be_read(self.bad, self.images)}: mend or remove them, or pass --skip-bad")
         refuse_missing_classes(self.path, "training", self.source.class_names, train)
         if not len(test):
             raise DataError(f"{self.path}: none of the {len(self.source.test.labels):,} test images can be read")
-        files = (*self._write("train", train), *self._write("test", test))
+        assert ahead is not None  # or there was an error
+        files = (*ahead.result(), *self._write("test", test))
         mean, std = _moments(self.sums, self.squares, len(train) * self.size**2)
         return Dataset(
             format=OWN_FORMAT_VERSION,

@@ -24,6 +24,7 @@ from pipelines.datasets.own.listing import Original
 # A pipe in the place of a file must not be waited for.
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 _HEADER_BYTES = 1 << 16  # where an image's size is looked for first
+_SMALL_BYTES = 1 << 16
 
 
 Channels = tuple[int, int, int]
@@ -76,10 +77,14 @@ def read(original: Original, most: int = -1) -> bytes:
     try:
         file = os.open(original.path, _OPEN)  # half the time of `open`
         try:
-            size = original.size if original.size >= 0 else os.fstat(file).st_size
             if original.offset:
                 os.lseek(file, original.offset, os.SEEK_SET)
-            return os.read(file, size if most < 0 else min(size, most))
+            if original.size >= 0 or most >= 0:
+                return os.read(file, min(one for one in (original.size, most) if one >= 0))
+            content = os.read(file, _SMALL_BYTES)
+            if len(content) == _SMALL_BYTES:  # asking for the size takes as long as reading a small file
+                content += os.read(file, os.fstat(file).st_size)
+            return content
         finally:
             os.close(file)
     except OSError as error:

@@ -91,7 +91,7 @@ def _images(folder: str, left: _LeftAlone, above: tuple[tuple[int, int], ...]) -
     for entry in _entries(folder):
         if entry.is_dir():
             yield from _images(entry.path, left, (*above, identity))
-        elif os.path.splitext(entry.name)[1].lower() not in left.suffixes:  # noqa: PTH122, a million times
+        elif (name := entry.name)[name.rfind(".") :].lower() not in left.suffixes:  # a million times
             left.add(entry.path)
         elif entry.is_file() or not Path(entry.path).exists():  # a broken link is an image that cannot be read
             yield entry.path
