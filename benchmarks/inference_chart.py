@@ -66,14 +66,18 @@ def _panel(axes, settings: list, names: list[str], baseline: str) -> None:
 def _accuracy(axes, settings: list, scored: Mapping[str, Any], names: list[str]) -> None:
     """Accuracy over the latency of the first setting."""
     first = settings[0]
-    for name, one in scored.items():
+    for number, (name, one) in enumerate(scored.items()):
         timed = first["contestants"].get(name)
         if timed is None:
             continue
         colour = _COLOURS[names.index(name) % len(_COLOURS)]
         axes.scatter(timed["p50_ms"], 100 * one["scores"]["top1"], color=colour, s=36)
         axes.annotate(
-            name, (timed["p50_ms"], 100 * one["scores"]["top1"]), xytext=(5, 3), textcoords="offset points", fontsize=7
+            name,
+            (timed["p50_ms"], 100 * one["scores"]["top1"]),
+            xytext=(5, 3 - 10 * (number % 2)),
+            textcoords="offset points",
+            fontsize=7,
         )
     threads = f"{first['threads']} thread{'s' * (first['threads'] > 1)}"
     axes.set_xlabel(f"ms a call: {first['engine']}, batch {first['batch']}, {threads}", fontsize=8)
