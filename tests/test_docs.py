@@ -11,6 +11,7 @@ import json
 import re
 import shlex
 import shutil
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -236,12 +237,22 @@ def test_the_measured_rows_are_those_of_the_committed_results():
         " / ".join(f"{float(f'{rate:.3g}' if rate > 1e4 else f'{rate:.2g}'):,.0f}" for rate in rates) + " rows/s",
         " / ".join(f"{rate:.0f}" for rate in steps) + " rows/s",
         *(" / ".join(f"{mean:.2f}" for mean in means) + " %" for means in accuracies),
+    ]
+    settings, conversion = result("inference_cpu")["settings"], result("conversion_cpu")
+    folded, ensemble = (
+        statistics.median(one["contestants"][name]["ratio"] for one in settings)
+        for name in ("mixmo, 2 members", "ensemble of 2, in turn")
+    )
+    further = [
         f"{1000 * scores['seconds']['scores, trained']:.0f} ms",
         f"{100 * scores['share']['scores, trained']['forward pass, wrn-16-2, bf16']:.1f} %",
+        f"folded MixMo, M=2: {folded:.2f}",
+        f"{statistics.median(conversion['conversion_seconds']):.1f} s, {conversion['ratio']:.1f} times",
     ]
-    for document in (README, REPOSITORY / "docs" / "measured.md"):
+    readme = [*quoted, f"{folded:.2f} / 1 / {ensemble:.2f}"]
+    for document, numbers in ((README, readme), (REPOSITORY / "docs" / "measured.md", quoted + further)):
         text = document.read_text()
-        assert [number for number in quoted if number not in text] == [], document.name
+        assert [number for number in numbers if number not in text] == [], document.name
 
 
 def test_the_picture_of_the_rooms_has_each_above_those_that_it_imports():
