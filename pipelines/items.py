@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from mixmo_fast.errors import DataError
+from pipelines.datasets.decoding import plain
 
 _KEPT = 64  # items: more than a row of sixteen members and their partners needs
 
@@ -103,7 +104,10 @@ def as_rgb(image: Any, name: str) -> np.ndarray:
         DataError: It is anything else, such as numbers that somebody has normalised already.
     """
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        try:
+            return np.asarray(plain(image).convert("RGB"))
+        except Exception as error:  # Pillow's plugins raise whatever comes
+            raise DataError(f"{name}: {' '.join(str(error).split())[:100] or type(error).__name__}") from error
     if isinstance(image, torch.Tensor):
         image = image.numpy(force=True)
         image = image.transpose(1, 2, 0) if image.ndim == 3 else image

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from mixmo_fast.errors import DataError
-from pipelines.datasets.own.listing import is_hidden
+from pipelines.datasets.names import is_hidden
 
 OnePicture: TypeAlias = Union[str, Path, Image.Image, np.ndarray, Tensor]  # noqa: UP007
 Pictures: TypeAlias = Union[OnePicture, Sequence[OnePicture]]  # noqa: UP007

@@ -181,7 +181,13 @@ def _train(
             _say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1
         progress = cleanup.enter_context(
-            RunProgress(console, config.schedule.epochs, batches.steps_per_epoch, first_epoch)
+            RunProgress(
+                console,
+                config.schedule.epochs,
+                batches.steps_per_epoch,
+                first_epoch,
+                within.ranks[ranks.rank] if within else None,
+            )
         )
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch, within=within, stop=stop)
@@ -205,7 +211,20 @@ def _train(
                 draw_step(shown, name, config, dataset, recipe, picture)
                 log.picture("first_batch", picture)
 
-        train(config, step, watched, test, log, folder, progress, first_epoch, draw, known, within, stop)
+        train(
+            config,
+            step,
+            watched,
+            test,
+            log,
+            folder,
+            progress,
+            first_epoch,
+            after_first=draw,
+            data=known,
+            within=within,
+            stop=stop,
+        )
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)

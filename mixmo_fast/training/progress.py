@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from mixmo_fast.runfolder.records import Epoch
 
 if TYPE_CHECKING:  # it needs torch, which a table of times does not
-    from mixmo_fast.training.step import StepTotals
+    from mixmo_fast.training.step import EpochSoFar, StepTotals
 
 _SECONDS_BETWEEN_UPDATES = 2.0
 # Without a bar the totals are only asked whether the loss is still finite.
@@ -28,14 +28,23 @@ class RunProgress:
         epochs: E of the run.
         steps_per_epoch: Steps of an epoch.
         first_epoch: The first that will be trained, from 1.
+        within: What was done of that epoch before; None: nothing.
     """
 
-    def __init__(self, console: Console, epochs: int, steps_per_epoch: int, first_epoch: int = 1):
+    def __init__(
+        self,
+        console: Console,
+        epochs: int,
+        steps_per_epoch: int,
+        first_epoch: int = 1,
+        within: "EpochSoFar | None" = None,
+    ):
         self._console = console
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._total = epochs * steps_per_epoch
-        self._started_at = (first_epoch - 1) * steps_per_epoch
+        self._started_at = (first_epoch - 1) * steps_per_epoch + (within.steps if within else 0)
+        self._rows_before = within.rows if within else 0  # of the running epoch, which somebody else took
         self._began = self._shown = self._epoch_began = time.perf_counter()
         self._bar: Progress | None = None
         if console.is_terminal:
@@ -63,14 +72,14 @@ class RunProgress:
         """Called after each step; `totals` waits for the device, so it is not called more often than is of use."""
         now = time.perf_counter()
         if step == 0:
-            self._epoch_began = now
+            self._epoch_began, self._rows_before = now, 0
         if now - self._shown < (_SECONDS_BETWEEN_CHECKS if self._bar is None else _SECONDS_BETWEEN_UPDATES):
             return
         self._shown = now
         so_far = totals()
         if self._bar is None:
             return
-        rate = so_far.rows / max(1e-9, now - self._epoch_began)
+        rate = (so_far.rows - self._rows_before) / max(1e-9, now - self._epoch_began)
         done = (epoch - 1) * self._steps_per_epoch + step + 1
         self._bar.update(
             self._task,

@@ -1,6 +1,6 @@
 """Which data sets there are: those that the catalogue can make, and whatever lies converted in the data folder.
 
-Names and files only; nothing here reads an image.
+And what is no data wherever it lies. Names and files only; nothing here reads an image.
 """
 
 import difflib
@@ -21,6 +21,12 @@ FOLDER = "folder"
 """The word of `mixmo-fast convert` that stands for a user's own images, where names of the catalogue stand."""
 
 _MOST_LISTED = 10
+_HIDDEN = ("__macosx", "thumbs.db", "desktop.ini")
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of that name is never data: hidden, or an operating system's own."""
+    return name.startswith(".") or name.casefold() in _HIDDEN
 
 
 def is_name(name: str) -> bool:

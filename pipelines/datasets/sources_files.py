@@ -20,6 +20,7 @@ import numpy as np
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DatasetInfo, OriginalFile, ServedFile
+from pipelines.datasets.names import is_hidden
 
 # Called with (description, done, total) every now and then during long work.
 Progress = Callable[[str, int, int], None]
@@ -133,9 +134,9 @@ def check_zip(archive: zipfile.ZipFile, where: Path) -> None:
         raise DataError(f"{where}: {problem}: unpack it with another program and name the folder by --source")
 
 
-def is_hidden(name: str) -> bool:
-    """Whether a path has a part that is never data: hidden, or what macOS puts into archives."""
-    return any(part.startswith(".") or part == "__MACOSX" for part in PurePosixPath(name).parts)
+def is_hidden_path(path: str) -> bool:
+    """Whether a part of a path is never data."""
+    return any(map(is_hidden, PurePosixPath(path).parts))
 
 
 def check_md5(found: str, published: str, where: Path, name: str = "") -> None:
@@ -229,7 +230,7 @@ def _tar_members(archive: Path, names: dict[str, OriginalFile]) -> Iterator[tupl
     with tarfile.open(archive) as tar:
         for member in tar:
             name = PurePosixPath(member.name).name
-            if member.isfile() and name in names and not is_hidden(member.name.removeprefix("./")):
+            if member.isfile() and name in names and not is_hidden_path(member.name):
                 _check_size(member.size, archive / member.name)
                 file = tar.extractfile(member)
                 assert file is not None  # of a file there always is one

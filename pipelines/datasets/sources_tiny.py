@@ -21,7 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DatasetInfo
-from pipelines.datasets.sources_files import DAMAGED, Progress, check_md5, check_zip, damaged, is_hidden
+from pipelines.datasets.sources_files import DAMAGED, Progress, check_md5, check_zip, damaged, is_hidden_path
 
 _SUFFIXES = (".jpeg", ".jpg")
 _CHUNK = 512
@@ -55,7 +55,7 @@ def read_tiny(
                 check_zip(archive, where)
                 names = archive.namelist()
                 prefix, read = _prefix(names), archive.read
-            seen = sorted(name for name in names if not is_hidden(name.removeprefix(prefix)))
+            seen = sorted(name for name in names if not is_hidden_path(name.removeprefix(prefix)))
             return _read_tree(info, where, seen, prefix, read, progress)
     except DAMAGED as error:
         raise damaged(where, error) from error

@@ -11,6 +11,7 @@ from small_dataset import assert_same_batch
 
 import mixmo_fast as mf
 from mixmo_fast.errors import DataError
+from pipelines.items import as_rgb
 
 RECIPE = mf.Recipe(
     images=48,
@@ -181,3 +182,12 @@ def test_an_item_without_a_class_is_named():
 
     with pytest.raises(DataError, match=r"item \d+: class -1, allowed: a whole number from 0"):
         batches(Unlabelled(), None, workers=0)
+
+
+def test_pillow_images_are_made_rgb_as_a_converted_data_sets_are():
+    """Sixteen bits are scaled, where Pillow alone would clip them; what is transparent is black."""
+    deep = Image.fromarray(np.full((2, 3), 128 * 257, dtype=np.uint16))
+    assert (as_rgb(deep, "x") == 128).all()
+    assert not as_rgb(Image.new("RGBA", (3, 2), (200, 100, 50, 0)), "x").any()
+    with pytest.raises(DataError, match="x: floating-point pixels, which have no known range"):
+        as_rgb(Image.new("F", (3, 2)), "x")

@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lab import Lab
@@ -179,5 +178,6 @@ def test_the_command_leaves_the_runs_own_evaluation_alone(a_run, tmp_path, comma
 def test_the_first_difference_is_told_and_titles_are_none(digits):
     known = trained_on(open_dataset(digits, "digits"))
     assert difference(known, known.model_copy(update={"title": "x"})) is None
-    assert np.all([difference(known, known.model_copy(update={key: "0" * 64})) for key in vars(known) if "sha" in key])
+    for key in ("train_images_sha256", "train_labels_sha256", "test_images_sha256", "test_labels_sha256"):
+        assert difference(known, known.model_copy(update={key: "0" * 64})).startswith("other ")
     assert difference(known, known.model_copy(update={"width": 8})) == "images of 16x16 then, 16x8 now"

@@ -8,7 +8,7 @@ from rich.console import Console
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.training import progress
 from mixmo_fast.training.progress import RunProgress, duration
-from mixmo_fast.training.step import StepTotals
+from mixmo_fast.training.step import EpochSoFar, StepTotals
 
 
 def shown(monkeypatch, terminal: bool) -> str:
@@ -61,3 +61,14 @@ def test_the_device_is_not_waited_for_where_nothing_is_shown():
 )
 def test_durations_are_said_as_a_person_says_them(seconds, words):
     assert duration(seconds) == words
+
+
+def test_a_run_that_goes_on_within_an_epoch_counts_from_there(monkeypatch):
+    """Two of four steps were taken before, and one more in two seconds; a look at the clock is two seconds later."""
+    clock = iter((0.0, 2.0, 4.0))
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
+    before = EpochSoFar(steps=2, rows=320, loss=2.0, hits=100)
+    run = RunProgress(Console(file=io.StringIO(), force_terminal=True, width=150), 1, 4, 1, before)
+    run.step(1, 2, lambda: StepTotals(loss=1.0, top1=0.5, rows=480))
+    assert "80 rows/s" in run._bar.tasks[0].description
+    assert (run._bar.tasks[0].completed, run._bar.tasks[0].fields["left"]) == (3, "4 s left")

@@ -13,7 +13,8 @@ import numpy as np
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.decoding import image_suffixes
-from pipelines.datasets.own.listing import TEST, TRAIN, Found, Original, Part, is_hidden, shown
+from pipelines.datasets.names import is_hidden
+from pipelines.datasets.own.listing import TEST, TRAIN, Found, Original, Part, shown
 
 
 @dataclass

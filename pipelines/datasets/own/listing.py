@@ -18,7 +18,6 @@ TRAIN = ("train", "training")
 TEST = ("val", "valid", "validation", "test")
 """What splits are called; of the second ones, that which is named first here becomes the test split."""
 
-_HIDDEN = ("__macosx", "thumbs.db", "desktop.ini")
 _LONGEST_CLASS_NAME = 200
 _MOST_CLASSES = 100_000
 
@@ -69,11 +68,6 @@ class Found:
     parts: dict[str, Part]
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder of that name is never data: hidden, or an operating system's own."""
-    return name.startswith(".") or name.casefold() in _HIDDEN
 
 
 def shown(name: str | os.PathLike[str]) -> str:

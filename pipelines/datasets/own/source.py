@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from mixmo_fast.errors import DataError
+from pipelines.datasets.names import is_hidden
 from pipelines.datasets.own.folders import read_folders
-from pipelines.datasets.own.listing import Found, Original, Part, is_hidden, number_classes, refuse_missing_classes
+from pipelines.datasets.own.listing import Found, Original, Part, number_classes, refuse_missing_classes
 from pipelines.datasets.own.parquet import read_parquet
 from pipelines.datasets.own.splitting import choose_splits, only_part, split_stratified
 from pipelines.datasets.own.tables import CSV_SUFFIXES, JSON_SUFFIXES, read_table

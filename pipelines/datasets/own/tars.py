@@ -16,7 +16,8 @@ import numpy as np
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.decoding import image_suffixes
-from pipelines.datasets.own.listing import Found, Original, Part, is_hidden, shown
+from pipelines.datasets.names import is_hidden
+from pipelines.datasets.own.listing import Found, Original, Part, shown
 from pipelines.datasets.own.splitting import split_of_file
 
 _LONGEST_LABEL = 1000  # bytes
