@@ -5,6 +5,12 @@ with `--debug`. Anything else that is raised is a defect of the program and keep
 """
 
 
+def shorten(text: str, limit: int = 60) -> str:
+    """A text that was found, for a message: on one line, printable, cut after `limit` characters."""
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
 class MixmoError(Exception):
     """Something the user can mend; the message says what was found, what is allowed and what to do."""
 

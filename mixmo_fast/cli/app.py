@@ -73,7 +73,9 @@ def _of_the_device(error: RuntimeError) -> str | None:
 
 
 def _end(line: str) -> None:
-    print(f"mixmo-fast: {line}", file=sys.stderr)
+    """Ends with 2 and a line in which whatever could steer a terminal is spelt out."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
+    print(f"mixmo-fast: {shown}", file=sys.stderr)
     raise typer.Exit(2)
 
 

@@ -15,10 +15,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, shorten, show
+from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, show
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.words import allowed_in_words, keys_of, known_keys
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, shorten
 
 _MAPPING = ["schedule", "milestones"]
 """The one key whose own keys are the user's: `--set schedule.milestones.101=0.1` sets an entry."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, shorten
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 8
@@ -153,9 +153,3 @@ def show(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     return shorten(repr(value))
-
-
-def shorten(text: str, limit: int = 60) -> str:
-    """The text on one line, cut after `limit` characters."""
-    text = text if text.isprintable() else repr(text)
-    return text if len(text) <= limit else text[:limit] + "..."

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 from mixmo_fast.config.load import check_config, is_upstream, load_config, read_tree, yaml_line
 from mixmo_fast.config.paper import render_paper_yaml
-from mixmo_fast.config.safe_yaml import shorten
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.upstream import from_upstream
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, shorten
 from mixmo_fast.files import write_text
 from mixmo_fast.run.explain import DataFacts, Passage, explain
 

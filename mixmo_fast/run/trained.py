@@ -97,8 +97,12 @@ class Weights:
 
     @property
     def classes(self) -> int:
-        """K."""
-        return len(self.state["heads.0.weight"])
+        """K; a `CheckpointError` where the weights have no head to tell it by."""
+        head = self.state.get("heads.0.weight")
+        if head is None or head.ndim != 2 or not len(head):
+            found = "none" if head is None else tuple(head.shape)
+            raise CheckpointError(f"{self.checkpoint}: heads.0.weight: found {found}, allowed: classes x features")
+        return len(head)
 
     def network(self) -> MixMo:
         """The network in float32 on the CPU, in evaluation mode; a `CheckpointError` where the weights do not fit."""

@@ -19,7 +19,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 from torch import Tensor, nn
 
-from mixmo_fast.errors import CheckpointError
+from mixmo_fast.errors import CheckpointError, shorten
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.training.checkpoint_check import (
     DamagedPart,
@@ -205,7 +205,7 @@ def read_plain(path: Path) -> object:
                 f"{path}: holds more than tensors and plain values ({foreign[1]}), which could run code; refused, and "
                 "nothing of it was run"
             ) from error
-        raise CheckpointError(f"{path}: not a readable checkpoint ({reason[:150]})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(reason, 150)})") from error
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -216,7 +216,7 @@ def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) ->
     """
     expected = network.state_dict()
     differences = [f"{name} is missing" for name in expected if name not in state]
-    differences += [f"{name} is unknown" for name in state if name not in expected]
+    differences += [f"{shorten(name)} is unknown" for name in state if name not in expected]
     differences += [
         f"{name} is {tuple(state[name].shape)}, expected {tuple(tensor.shape)}"
         for name, tensor in expected.items()
@@ -239,7 +239,7 @@ def _measure(state: Mapping[str, Tensor]) -> dict[str, object]:
     if len(marked) == 1:  # a library's network may have the names of all
         measures["network.kind"] = marked[0]
         measures["blocks"] = len({name.split(".")[2] for name in state if name.startswith("trunk.layer1.")})
-    if heads:
+    if heads and heads[0].ndim == 2:
         measures |= {"classes": heads[0].shape[0], "features": heads[0].shape[1]}
     return measures
 

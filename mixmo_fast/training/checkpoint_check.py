@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mixmo_fast.errors import shorten
+
 _CHUNK_BYTES = 1 << 22
 
 
@@ -103,7 +105,7 @@ def first_wrong_field(content: Mapping[str, Any]) -> str | None:
         return "network: found an empty dictionary, allowed: a state dict"
     for name, tensor in content["network"].items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor) or not _is_plain(tensor):
-            return f"network.{name}: found {_short(tensor)}, allowed: a dense tensor"
+            return f"network.{shorten(str(name))}: found {_short(tensor)}, allowed: a dense tensor"
     return _wrong_optimizer(content["optimizer"]) or _wrong_scaler(content["scaler"])
 
 
@@ -114,14 +116,16 @@ def _wrong_optimizer(optimizer: Mapping[str, Any]) -> str | None:
     if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
         return f"optimizer.param_groups: found {_short(groups)}, allowed: a list of dictionaries"
     for number, group in enumerate(groups):
-        if not isinstance(group.get("params"), list):
-            return f"optimizer.param_groups.{number}.params: found {_short(group.get('params'))}, allowed: a list"
+        numbers = group.get("params")
+        if not isinstance(numbers, list) or any(type(one) is not int for one in numbers):
+            return f"optimizer.param_groups.{number}.params: found {_short(numbers)}, allowed: a list of whole numbers"
     for number, entry in state.items():
+        where = f"optimizer.state.{shorten(str(number))}"
         if not isinstance(entry, dict):
-            return f"optimizer.state.{number}: found {_short(entry)}, allowed: a dictionary"
+            return f"{where}: found {_short(entry)}, allowed: a dictionary"
         momentum = entry.get("momentum_buffer")
         if momentum is not None and not (isinstance(momentum, Tensor) and _is_plain(momentum)):
-            return f"optimizer.state.{number}.momentum_buffer: found {_short(momentum)}, allowed: a dense tensor"
+            return f"{where}.momentum_buffer: found {_short(momentum)}, allowed: a dense tensor"
     return None
 
 
@@ -154,7 +158,7 @@ def first_wrong_momentum(network: nn.Module, optimizer: Mapping[str, Any], neede
 def _wrong_scaler(scaler: Mapping[str, Any]) -> str | None:
     for name, value in scaler.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            return f"scaler.{name}: found {_short(value)}, allowed: a number"
+            return f"scaler.{shorten(str(name))}: found {_short(value)}, allowed: a number"
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from mixmo_fast.config.schema import Config, NetworkConfig
-from mixmo_fast.errors import CheckpointError
+from mixmo_fast.errors import CheckpointError, shorten
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.networks.reference_names import from_reference, to_reference
 from mixmo_fast.training.checkpoint import FORMAT, Checkpoint, read_plain, save_plain
@@ -86,7 +86,7 @@ def by_our_names(state: Mapping[object, object], path: Path, where: str) -> dict
     plain: dict[str, Tensor] = {}
     for name, value in state.items():
         if not (isinstance(name, str) and isinstance(value, Tensor)):
-            raise CheckpointError(f"{path}: {where}: {name!r} is no tensor")
+            raise CheckpointError(f"{path}: {where}: {shorten(repr(name))} is no tensor")
         plain[_without_wrappers(name)] = value
     if len(plain) < len(state):
         raise CheckpointError(f"{path}: {where}: two entries have one name once {' and '.join(_WRAPPERS)} are left out")

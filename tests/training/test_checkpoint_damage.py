@@ -1,6 +1,7 @@
 """A damaged checkpoint is refused in a line that names what is damaged: no weight changes without a word."""
 
 import random
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from lab import Lab, assert_same_tensors
 
 from mixmo_fast.errors import CheckpointError, DataError
+from mixmo_fast.run.trained import read_weights
 from mixmo_fast.runfolder.names import SUMMARY
 from mixmo_fast.training import checkpoint as checkpoints
 from mixmo_fast.training.checkpoint import load_checkpoint
@@ -143,6 +145,11 @@ def test_files_without_checksums_pass(tmp_path):
             {"optimizer": {"state": {0: {"momentum_buffer": 1}}, "param_groups": [{"params": []}]}},
             "optimizer.state.0.momentum_buffer: found 1, allowed: a dense tensor",
         ),
+        (
+            {"optimizer": {"state": {}, "param_groups": [{"params": [0, {}]}]}},
+            "optimizer.param_groups.0.params: found list, allowed: a list of whole numbers",
+        ),
+        ({"network": {"a\x1b[31m\nb": 1}}, r"network.'a\x1b[31m\nb': found 1, allowed: a dense tensor"),
         ({"scaler": {"scale": "much"}}, "scaler.scale: found 'much', allowed: a number"),
         ({"history": 3}, "history: found 3, allowed: text"),
         ({"data": None}, "data: found None, allowed: text"),
@@ -155,6 +162,18 @@ def test_a_field_of_another_type_is_named(damaged, change, said):
     with pytest.raises(CheckpointError) as refused:
         load_checkpoint(damaged)
     assert said in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("head", [None, torch.zeros(0, 64), torch.zeros(10)])
+def test_weights_without_a_head_to_count_classes_by_are_one_line(trained, tmp_path, head):
+    run = shutil.copytree(trained.run, tmp_path / "run")
+    content = {"format": 1, **vars(load_checkpoint(run / "checkpoints" / "last.pt"))}
+    content["network"] = {name: one for name, one in content["network"].items() if name != "heads.0.weight"}
+    content["network"] |= {} if head is None else {"heads.0.weight": head}
+    torch.save(content, run / "checkpoints" / "last.pt")
+    found = "none" if head is None else re.escape(str(tuple(head.shape)))
+    with pytest.raises(CheckpointError, match=f"last.pt: heads.0.weight: found {found}, allowed: classes x features"):
+        read_weights(run, "last", tmp_path, print).network()
 
 
 @pytest.mark.parametrize("history", ["", "{}", "[3]", '[{"epoch": "x"}]', "[" * 100_000])
