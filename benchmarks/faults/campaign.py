@@ -8,7 +8,10 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor
 
 from mixmo_fast.errors import MixmoError
 
@@ -104,6 +107,20 @@ def kind_of(error: BaseException) -> str:
     return f"{type(error).__name__} in {frames[-1].name if frames else 'nothing'}"
 
 
-def files_of(folder: Path) -> dict[str, bytes]:
-    """Everything in a folder: the path of each file from there, and its content."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+def differing(one: Any, other: Any, where: str = "") -> str | None:
+    """Where two nestings of plain values and tensors differ; None: nowhere."""
+    if type(one) is not type(other):
+        return f"{where}: {type(one).__name__} and {type(other).__name__}"
+    if isinstance(one, Tensor):
+        return None if one.dtype == other.dtype and torch.equal(one, other) else f"{where}: a tensor"
+    if isinstance(one, dict):
+        if one.keys() != other.keys():
+            return f"{where}: other keys"
+        found = (differing(one[key], other[key], f"{where}.{key}") for key in one)
+        return next((line for line in found if line), None)
+    if isinstance(one, list | tuple):
+        if len(one) != len(other):
+            return f"{where}: another length"
+        found = (differing(*pair, f"{where}.{at}") for at, pair in enumerate(zip(one, other, strict=True)))
+        return next((line for line in found if line), None)
+    return None if one == other else f"{where}: {one!r:.50} and {other!r:.50}"

@@ -3,10 +3,13 @@
 from benchmarks.faults.campaign import Campaign
 from benchmarks.faults.checkpoints import CheckpointBytes, CheckpointGadgets, CheckpointStructure
 from benchmarks.faults.configurations import Configurations
+from benchmarks.faults.disks import SmallDisks
 from benchmarks.faults.killed import KillPoints
 from benchmarks.faults.plans import ExtremePlans
+from benchmarks.faults.signals import Signals
 
-CAMPAIGNS: dict[str, type[Campaign]] = {
-    campaign.name: campaign
-    for campaign in (Configurations, ExtremePlans, CheckpointBytes, CheckpointStructure, CheckpointGadgets, KillPoints)
-}
+_ALL: tuple[type[Campaign], ...] = (
+    *(Configurations, ExtremePlans, CheckpointBytes, CheckpointStructure, CheckpointGadgets),
+    *(KillPoints, Signals, SmallDisks),
+)
+CAMPAIGNS = {campaign.name: campaign for campaign in _ALL}

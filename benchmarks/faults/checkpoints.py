@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.faults.campaign import Campaign, Fault, outcome
+from benchmarks.faults.campaign import Campaign, Fault, differing, outcome
 from benchmarks.faults.poison import VALUES, damaged_bytes, damaged_tree
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import CheckpointError, MixmoError
@@ -65,7 +65,7 @@ class CheckpointBytes(_OfARun):
         if isinstance(found, MixmoError):
             return "refused"
         before = {name: value for name, value in self.content.items() if name != "format"}
-        if difference := _difference(before, vars(found), ""):
+        if difference := differing(before, vars(found)):
             raise Fault("a damaged checkpoint is read as another", difference)
         return "read as it was"
 
@@ -219,22 +219,3 @@ GADGETS: tuple[Callable[[str, random.Random], bytes], ...] = (
         b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu\x8b\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00@tQ."
     ),
 )
-
-
-def _difference(one: Any, other: Any, where: str) -> str | None:
-    """Where two nestings of plain values and tensors differ; None: nowhere."""
-    if type(one) is not type(other):
-        return f"{where}: {type(one).__name__} and {type(other).__name__}"
-    if isinstance(one, Tensor):
-        return None if one.dtype == other.dtype and torch.equal(one, other) else f"{where}: a tensor"
-    if isinstance(one, dict):
-        if one.keys() != other.keys():
-            return f"{where}: other keys"
-        found = (_difference(one[key], other[key], f"{where}.{key}") for key in one)
-        return next((line for line in found if line), None)
-    if isinstance(one, list | tuple):
-        if len(one) != len(other):
-            return f"{where}: another length"
-        found = (_difference(*pair, f"{where}.{at}") for at, pair in enumerate(zip(one, other, strict=True)))
-        return next((line for line in found if line), None)
-    return None if one == other else f"{where}: {one!r:.50} and {other!r:.50}"
