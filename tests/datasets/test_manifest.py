@@ -237,6 +237,15 @@ def test_what_is_no_json_object_is_one_line(small):
         open_dataset(path.parents[1], "small")
 
 
+def test_json_of_any_depth_is_one_line(small):
+    fields = written(small)
+    del fields["manifest_sha256"]
+    text = json.dumps(fields)
+    for depth in (*range(150, 1000, 10), 10_000):
+        nested = text.replace("{", '{"x": ' + "[" * depth + "]" * depth + ", ", 1)
+        refusal(small.folder / MANIFEST, nested.encode(), "small")
+
+
 def test_what_is_no_file_in_its_place_is_one_line_and_a_pipe_is_not_waited_for(digits, tmp_path):
     shutil.copytree(digits / "digits", tmp_path / "digits")
     path = tmp_path / "digits" / MANIFEST
