@@ -17,6 +17,7 @@ from mixmo_fast.config.load import check_config, yaml_line
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import run_title
 from mixmo_fast.errors import ConfigError
+from mixmo_fast.files import write_text
 from mixmo_fast.networks.kinds import KINDS, network_of_run_name
 
 
@@ -211,8 +212,7 @@ def write_paper_configs(folder: Path) -> list[Path]:
     paths = []
     for name, subfolder in PAPER_RUNS.items():
         path = folder / subfolder / f"{name}.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render_paper_yaml(name), encoding="utf-8")
+        write_text(path, render_paper_yaml(name))
         paths.append(path)
     return paths
 

@@ -22,7 +22,8 @@ from mixmo_fast import __version__
 from mixmo_fast.cores import available_cores
 from mixmo_fast.doctor import findings, machine
 from mixmo_fast.doctor.findings import Finding
-from mixmo_fast.errors import DataError, MixmoError
+from mixmo_fast.errors import DataError
+from mixmo_fast.files import write_text
 
 _STYLES = {"ok": "green", "missing": "dim", "warning": "yellow", "damaged": "red", "broken": "bold red"}
 _COMPILERS = ("c++", "g++", "clang++")
@@ -87,11 +88,7 @@ def write_json(found: Sequence[Finding], path: Path) -> None:
         MixmoError: When it cannot be written.
     """
     content = {"mixmo_fast": __version__, "trainable": trainable(found), "findings": [asdict(one) for one in found]}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def _machine() -> Iterator[Finding]:

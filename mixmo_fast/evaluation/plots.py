@@ -14,7 +14,7 @@ from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from mixmo_fast.batch import Batch
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.files import replacing
 from mixmo_fast.mixing.block import render_masks
 
 _DOTS_PER_INCH = 110
@@ -74,10 +74,8 @@ def plot_batch(
                 left += _SIDE + _GAP
                 _draw_mask(page.axes(left, bottom), masks[row, member], _shades(member))
                 page.text(left, bottom - 0.55 * _LINE, f"mask {masks[row, member].mean():.2f}", color=_QUIET)
-    try:
-        page.figure.savefig(path, dpi=_DOTS_PER_INCH)
-    except OSError as error:
-        raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error
+    with replacing(path) as file:
+        page.figure.savefig(file, format=path.suffix.removeprefix("."), dpi=_DOTS_PER_INCH)
 
 
 class _Page:

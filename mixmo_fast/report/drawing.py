@@ -21,6 +21,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.files import replacing
 from mixmo_fast.report.colours import LIGHT, Theme
 
 _DOTS_PER_INCH = 110
@@ -124,13 +125,8 @@ def write_png(plots: Sequence[Plot], path: Path, title: str = "") -> Path:
         parts = figure.subfigures(1, len(plots), squeeze=False, width_ratios=[plot.width_in for plot in plots])[0]
         for plot, part in zip(plots, parts, strict=True):
             _draw(plot, part.add_subplot(), LIGHT)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
-            temporary.replace(path)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error
+        with replacing(path) as file:
+            figure.savefig(file, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
     return path
 
 

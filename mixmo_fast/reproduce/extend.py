@@ -6,7 +6,8 @@ from pathlib import Path
 
 from mixmo_fast.config.schema import SCIENCE
 from mixmo_fast.config.words import in_one_line
-from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.errors import ConfigError
+from mixmo_fast.files import appending
 from mixmo_fast.reproduce.plan import PLAN, ReproductionPlan, read_plan, write_plan
 
 
@@ -47,12 +48,7 @@ def update_plan(new: ReproductionPlan, out: Path) -> ReproductionPlan:
         ConfigError: As `extend`.
         MixmoError: When something cannot be read or written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".plan.lock").open("a")
-    except OSError as error:
-        raise MixmoError(f"--out {out}: cannot write there: {error.strerror}") from error
-    with lock:
+    with appending(out / ".plan.lock") as lock:
         with contextlib.suppress(OSError):  # without locks it is still written at once
             fcntl.flock(lock, fcntl.LOCK_EX)
         plan = extend(read_plan(out), new, out) if (out / PLAN).is_file() else new

@@ -5,6 +5,7 @@ and nothing else; what it then reports is one of the few things an engine has to
 """
 
 import contextlib
+import io
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from typing import TextIO
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import SCIENCE
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.files import write_text
+from mixmo_fast.files import appending, write_text
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.lock import RunHeldError
 from mixmo_fast.runfolder.names import CONFIG, FAILED, LOG, METRICS, SHARED_GPU, SUMMARY
@@ -147,10 +148,9 @@ def train_one(config: Path, launch: Launch, run_folder: Path) -> tuple[Ended | N
     if not config.is_file():
         return Ended.MENDABLE, _unseen(config)
     try:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        log = (run_folder / LOG).open("a", encoding="utf-8", buffering=1)
-    except OSError as error:
-        return Ended.MENDABLE, f"{run_folder}: cannot write: {error.strerror}"
+        log = io.TextIOWrapper(appending(run_folder / LOG), encoding="utf-8", line_buffering=True)
+    except MixmoError as error:
+        return Ended.MENDABLE, str(error)
     with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
         now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         print(f"--- {now}, process {os.getpid()} on {socket.gethostname()}")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from mixmo_fast.cores import available_cores
+from mixmo_fast.files import appending
 from mixmo_fast.reproduce.backlog import Backlog
 from mixmo_fast.reproduce.child import arguments_of
 from mixmo_fast.reproduce.gpu_memory import free_on_gpu
@@ -73,9 +74,8 @@ def run_local(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tup
 
 def _start(run: PlannedRun, place: int, launch: Launch, environment: Mapping[str, str]) -> subprocess.Popen:
     folder = run.folder(launch.out)
-    folder.mkdir(parents=True, exist_ok=True)
     command = arguments_of(run.config_path(launch.out), folder, launch.data, launch.device, launch.pipeline)
-    with (folder / LOG).open("a", encoding="utf-8") as log:
+    with appending(folder / LOG) as log:
         return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from mixmo_fast.errors import ConfigError, MixmoError
+from mixmo_fast.errors import ConfigError
 from mixmo_fast.evaluation.diagnostics import confusion, reliability
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
 from mixmo_fast.evaluation.ood import detect
 from mixmo_fast.evaluation.robustness import Robustness, evaluate_robustness, mean_corruption_error, read_robustness
 from mixmo_fast.evaluation.selective import abstention, select
 from mixmo_fast.evaluation.temperature import TemperatureScaling, fit_temperature, scale_two_fold, scale_with
+from mixmo_fast.files import replacing
 from mixmo_fast.run.shifted import Corrupted, corrupted_images, other_images
 from mixmo_fast.run.trained import Trained, open_trained
 from mixmo_fast.runfolder.evaluated import Abstention, Bin, ForeignSet, Reliability, SavedEvaluation, Selective
@@ -197,12 +198,5 @@ def save_predictions(evaluation: Evaluation, path: Path) -> None:
     Raises:
         MixmoError: When it cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, logits=evaluation.logits.numpy(), labels=evaluation.labels.numpy())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise MixmoError(f"{path}: cannot write the predictions: {error.strerror or error}") from error
+    with replacing(path) as file:
+        np.savez_compressed(file, logits=evaluation.logits.numpy(), labels=evaluation.labels.numpy())

@@ -6,9 +6,7 @@ Shapes: N rows, C image channels, H W pixels.
 import io
 import json
 import logging
-import os
 import shutil
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
@@ -21,6 +19,7 @@ from torch import Tensor, nn
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
+from mixmo_fast.files import abandoned, cannot_write, flush_folder, temporary_name, write_bytes, write_text
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.runfolder.exported import ExportedNetwork
@@ -134,28 +133,43 @@ def write_safetensors(network: MixMo, facts: ExportedNetwork, out: Path) -> None
     """
     from safetensors.torch import save
 
-    mark = f"{socket.gethostname()}-{os.getpid()}"
-    new, old = (out.with_name(f".{out.name}.{mark}.{word}") for word in ("tmp", "old"))
+    new, old = temporary_name(out), temporary_name(out, "old")
     state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     weights = save(state, metadata={"format": "pt"} | facts.as_words())
+    _clean_up_after_the_dead(out)
     try:
-        new.mkdir(parents=True)
-        for name, content in ((WEIGHTS, weights), (FACTS, (json.dumps(facts.as_dict(), indent=1) + "\n").encode())):
-            with (new / name).open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+        write_bytes(new / WEIGHTS, weights)
+        write_text(new / FACTS, json.dumps(facts.as_dict(), indent=1) + "\n")
         if out.exists():
             out.rename(old)
         new.rename(out)
-    except OSError as error:
+        flush_folder(out.parent)
+    except (OSError, MixmoError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        raise (cannot_write(out, cause) if isinstance(cause, OSError) else error) from error
+    finally:
         if old.exists() and not out.exists():
             old.rename(out)
-        raise MixmoError(f"{out}: cannot write: {error.strerror or error}") from error
-    finally:
         for left in (new, old):
-            with suppress(OSError):
-                shutil.rmtree(left)
+            _remove_folder(left)
+
+
+def _clean_up_after_the_dead(out: Path) -> None:
+    """Removes what killed exports left, and puts back a folder that was moved away and never replaced."""
+    for left in abandoned(out, "old"):
+        if not out.exists():
+            left.rename(out)
+    for left in (*abandoned(out, "old"), *abandoned(out)):
+        _remove_folder(left)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Removes a folder of an export, or the link to one."""
+    with suppress(OSError):
+        if folder.is_symlink():
+            folder.unlink()
+        else:
+            shutil.rmtree(folder)
 
 
 def load_exported(folder: str | Path) -> MixMo:

@@ -27,6 +27,7 @@ from mixmo_fast.runfolder.names import has_ended, remove_run
 from mixmo_fast.runfolder.record import read_record, write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.training.checkpoint import remove_unfinished
 from mixmo_fast.training.checkpoint_check import first_wrong_momentum
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
 from mixmo_fast.training.loop import train
@@ -201,7 +202,8 @@ def _train(
         if started_from:
             recorded = recorded.model_copy(update={"init": started_from})
         write_record(folder / names.ENVIRONMENT, recorded, indent=1)
-        log = cleanup.enter_context(RunLog(folder, from_json(checkpoint.history, str(folder)) if checkpoint else []))
+        history = from_json(checkpoint.history, str(folder)) if checkpoint else []
+        log = cleanup.enter_context(RunLog(folder, history, _warn))
         picture, draw = folder / names.FIRST_BATCH, None
         if not (checkpoint and picture.is_file()):
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
@@ -258,12 +260,16 @@ def _in_words(how: StepOptions, ranks: Ranks) -> str:
 
 
 def _prepare(folder: Path, from_scratch: bool) -> None:
-    """Makes the run folder; from scratch, removes what an earlier run left in it, and only that."""
+    """Makes the run folder; from scratch, removes what an earlier run left in it, and only that.
+
+    What killed writers of checkpoints left goes, too: whoever holds the run's lock is the only one.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if from_scratch:
             remove_run(folder)
         (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
+        remove_unfinished(folder / names.CHECKPOINTS)
     except OSError as error:
         raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
 
@@ -276,6 +282,10 @@ def _in_a_sentence(summary: RunSummary, folder: Path) -> str:
         f"{last.nll:.3f}, ECE {last.ece:.3f}; trained in {duration(summary.train_seconds or 0)} at "
         f"{summary.rows_per_second:,.0f} rows/s. Everything is in {folder}"
     )
+
+
+def _warn(line: str) -> None:
+    print(f"mixmo-fast: warning: {line}", file=sys.stderr)
 
 
 def _say(console: Console, line: str) -> None:

@@ -12,7 +12,6 @@ import fcntl
 import os
 import shlex
 import socket
-import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -22,10 +21,9 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.files import cannot_write, open_own, reason
 
 _PATIENCE = 0.5  # seconds; who only looks (`lock_owner`) has the lock for an instant
-# Neither through a link, whose victim would be emptied, nor waiting for somebody at the other end of a pipe.
-_OWN_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class RunHeldError(MixmoError):
@@ -47,9 +45,8 @@ def hold(folder: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = _open(path, os.O_RDWR | os.O_CREAT, "r+")
     except OSError as error:
-        what = "is a link, which nothing is written through" if error.errno == errno.ELOOP else error.strerror
         where = path if error.errno == errno.ELOOP else folder
-        raise MixmoError(f"{where}: cannot make the run folder: {what}") from error
+        raise MixmoError(f"{where}: cannot make the run folder: {reason(error)}") from error
     with file:
         patient_until = time.monotonic() + _PATIENCE
         while True:
@@ -67,9 +64,11 @@ def hold(folder: Path) -> Iterator[None]:
                     f"{folder}: this file system has no locks ({error.strerror}), so nothing would keep two processes "
                     "from training one run; use another --runs, or mount it with locks"
                 ) from error
-        file.truncate(0)
-        file.write(_myself())
-        file.flush()
+        try:
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), _myself().encode())
+        except OSError as error:
+            raise cannot_write(path, error) from error
         yield
 
 
@@ -93,12 +92,7 @@ def lock_owner(folder: Path) -> str | None:
 
 
 def _open(path: Path, flags: int, mode: str) -> TextIO:
-    """A regular file of our own; an `OSError` for anything else that stands there."""
-    descriptor = os.open(path, flags | _OWN_FILE, 0o666)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise OSError(errno.EINVAL, f"{path.name} is no regular file")
-    return cast(TextIO, os.fdopen(descriptor, mode, encoding="utf-8", errors="replace"))
+    return cast(TextIO, os.fdopen(open_own(path, flags), mode, encoding="utf-8", errors="replace"))
 
 
 def _path(folder: Path) -> Path:

@@ -4,22 +4,20 @@ A checkpoint is one file of plain tensors, numbers and the resolved configuratio
 without the file that started the run.
 """
 
-import errno
-import os
 import re
-import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from mixmo_fast.errors import CheckpointError, shorten
+from mixmo_fast.errors import CheckpointError, MixmoError, shorten
+from mixmo_fast.files import reason, replacing
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.training.checkpoint_check import (
     DamagedPart,
@@ -30,12 +28,6 @@ from mixmo_fast.training.checkpoint_check import (
 )
 
 FORMAT = 1
-
-_FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EFBIG: "files may not become so large here (ulimit -f)",
-}
 
 
 @dataclass(frozen=True)
@@ -83,69 +75,23 @@ def save_plain(content: Mapping[str, Any], path: Path, aliases: Sequence[Path] =
     Raises:
         CheckpointError: As `save_checkpoint`.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    link = path.with_name(f".{path.name}.link")
-    told: OSError | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A process that died here once may have left this name as a link to a checkpoint that counts.
-        temporary.unlink(missing_ok=True)
-        with temporary.open("xb") as file:
-            noted = _Noted(file)
-            try:
-                torch.save(dict(content), cast("IO[bytes]", noted))  # it writes, and asks for nothing else
-            finally:
-                told = noted.error
-            file.flush()
-            os.fsync(file.fileno())
-        for alias in aliases:
-            link.unlink(missing_ok=True)
-            try:
-                os.link(temporary, link)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(temporary, link)
-            link.replace(alias)
-        temporary.replace(path)
-        _flush_folder(path.parent)
-    except (OSError, RuntimeError) as error:
-        for leftover in (temporary, link):
-            with suppress(OSError):  # a parent of it may be no folder
-                leftover.unlink(missing_ok=True)
-        cause = error if isinstance(error, OSError) else told
-        if cause is None:
-            raise  # not of the file: a device's error that comes to light when its tensors are copied
-        reason = _FULL.get(cause.errno or 0, cause.strerror or str(cause))
+        with replacing(path, aliases) as file:
+            torch.save(dict(content), cast("IO[bytes]", file))
+    except MixmoError as error:
+        why = reason(error.__cause__) if isinstance(error.__cause__, OSError) else str(error)
         raise CheckpointError(
-            f"{path}: cannot write the checkpoint of epoch {content['epoch']}: {reason}; earlier ones are untouched"
+            f"{path}: cannot write the checkpoint of epoch {content['epoch']}: {why}; earlier ones are untouched"
         ) from error
 
 
-class _Noted:
-    """Passes bytes on to a file, and notes what the system says, which torch hides behind errors of its own."""
-
-    def __init__(self, file: BinaryIO):
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, content: bytes) -> int:
-        """Appends `content`."""
-        try:
-            return self._file.write(content)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        """Nothing yet: it is done once everything is written."""
-
-
-def _flush_folder(folder: Path) -> None:
-    """Makes renames in a folder survive a loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def remove_unfinished(folder: Path) -> None:
+    """Removes what writers of checkpoints that were killed left, in a folder that nobody else writes to."""
+    # Through a link, it may be anybody's.
+    for left in () if folder.is_symlink() else folder.glob(".*.pt.*"):
+        if re.fullmatch(r"\..+\.pt\.(tmp|link|tmp-.+)", left.name):  # the first two are of earlier versions
+            with suppress(OSError):
+                left.unlink()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -198,14 +144,14 @@ def read_plain(path: Path) -> object:
         part = name_of_part(str(damaged), content)
         raise CheckpointError(f"{path}: damaged: the checksum of {part} is not that of what was written") from damaged
     except Exception as error:  # torch raises many kinds for damaged files: zip, pickle, EOF, runtime
-        reason = " ".join(str(error).split()) or type(error).__name__
-        foreign = re.search(r"GLOBAL ([\w.]+)", reason)
+        said = " ".join(str(error).split()) or type(error).__name__
+        foreign = re.search(r"GLOBAL ([\w.]+)", said)
         if foreign:
             raise CheckpointError(
                 f"{path}: holds more than tensors and plain values ({foreign[1]}), which could run code; refused, and "
                 "nothing of it was run"
             ) from error
-        raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(reason, 150)})") from error
+        raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(said, 150)})") from error
 
 
 def load_network(network: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

@@ -3,7 +3,9 @@
 Watching waits for the device before and after those steps, and changes nothing that is computed.
 """
 
+import gzip
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from mixmo_fast.batch import Batch, TrainingBatches
 from mixmo_fast.errors import ConfigError, MixmoError
-from mixmo_fast.files import write_text
+from mixmo_fast.files import replacing, write_text
 from mixmo_fast.runfolder.names import PROFILE, PROFILE_TRACE
 
 # Steps that nobody looks at: they compile and, on CUDA, are captured; in the last of them the profiler gets ready.
@@ -84,14 +86,26 @@ class ProfiledBatches:
 
     def _write(self, profiler: profile) -> None:
         trace = self._folder / PROFILE_TRACE
-        try:
-            profiler.export_chrome_trace(str(trace))
-        except OSError as error:
-            raise MixmoError(f"{trace}: cannot write: {error.strerror or error}") from error
+        with replacing(trace) as file, gzip.GzipFile("", "wb", fileobj=file) as packed:
+            packed.write(_trace_of(profiler))
         lines = [*table(profiler.key_averages(), self._device, self._steps), f"All of it, for ui.perfetto.dev: {trace}"]
         write_text(self._folder / PROFILE, "".join(f"{line}\n" for line in lines))
         for line in lines:
             self._notify(line)
+
+
+def _trace_of(profiler: profile) -> bytes:
+    """The trace as JSON, which the profiler writes to files alone, saying nothing where the disk is full."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "trace.json"
+            profiler.export_chrome_trace(str(path))
+            content = path.read_bytes()
+    except OSError:
+        content = b""
+    if not content.rstrip().endswith(b"}"):
+        raise MixmoError(f"{tempfile.gettempdir()}: no room for the profiler's trace, free some or set TMPDIR")
+    return content
 
 
 def table(averages: Any, device: torch.device, steps: int) -> list[str]:

@@ -7,9 +7,8 @@ run that resumes at epoch e writes both files anew with what the checkpoint know
 import csv
 import io
 import json
-import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import numpy as np
 import torch
 
 from mixmo_fast import __version__
-from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.runfolder.names import METRICS, METRICS_TABLE, TENSORBOARD
 from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.training.events import Events
 
 _RECORDED_PACKAGES = ("numpy", "numba", "scipy", "scikit-learn")
 
@@ -55,15 +54,17 @@ class RunLog:
     Args:
         folder: The run folder.
         history: The epochs so far, oldest first; what the files hold beyond them is dropped.
+        notify: Told in one line when there are no events any more; what else cannot be written is an error.
+
+    Raises:
+        MixmoError: When a file cannot be written.
     """
 
-    def __init__(self, folder: Path, history: list[Epoch]):
-        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
+    def __init__(self, folder: Path, history: list[Epoch], notify: Callable[[str], None]):
         self.folder = folder
         self.history = history
-        write_text(folder / METRICS, "".join(map(_line, history)))
-        self._events = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(history) + 1)
+        self._write_metrics()
+        self._events = Events(folder / TENSORBOARD, len(history) + 1, notify)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -72,31 +73,29 @@ class RunLog:
         self._events.close()
 
     def append(self, epoch: Epoch) -> None:
-        """Records an epoch; its scalars go to TensorBoard by their names."""
+        """Records an epoch; its scalars go to TensorBoard by their names.
+
+        Raises:
+            MixmoError: When a file cannot be written.
+        """
         self.history.append(epoch)
-        try:
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.write(_line(epoch))
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise MixmoError(f"{self.folder / 'metrics.jsonl'}: cannot write: {error.strerror}") from error
+        self._write_metrics()
         write_text(self.folder / METRICS_TABLE, _as_csv(self.history))
         for name, value in epoch.as_dict().items():
             if isinstance(value, int | float) and name != "epoch":
-                self._events.add_scalar(name, value, epoch.epoch)
+                self._add_scalar(name, value, epoch.epoch)
             elif isinstance(value, list):
                 for member, own in enumerate(value):
-                    self._events.add_scalar(f"{name}/{member}", own, epoch.epoch)
-        self._events.flush()
+                    self._add_scalar(f"{name}/{member}", own, epoch.epoch)
 
     def picture(self, name: str, path: Path) -> None:
         """Shows a picture file in TensorBoard."""
         from PIL import Image
+        from torch.utils.tensorboard.summary import image
 
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        self._events.add_image(name, pixels, 0, dataformats="HWC")
+        with Image.open(path) as opened:
+            pixels = np.asarray(opened.convert("RGB"))
+        self._events.add(image(name, pixels, dataformats="HWC"))
 
     def hyperparameters(self, settings: Mapping[str, Any], final: Mapping[str, float]) -> None:
         """Puts the run into TensorBoard's table of hyper-parameters.
@@ -107,12 +106,19 @@ class RunLog:
         """
         from torch.utils.tensorboard.summary import hparams
 
-        writer: Any = self._events.file_writer
-        # `SummaryWriter.add_hparams` would open a second file of events, which TensorBoard takes for another run.
         for summary in hparams(dict(_flat(settings)), dict(final)):
-            writer.add_summary(summary)
+            self._events.add(summary)
         for name, value in final.items():
-            self._events.add_scalar(name, value, len(self.history))
+            self._add_scalar(name, value, len(self.history))
+
+    def _write_metrics(self) -> None:
+        # Anew and not appended: a disk that is full leaves no half of a line.
+        write_text(self.folder / METRICS, "".join(map(_line, self.history)))
+
+    def _add_scalar(self, name: str, value: float, epoch: int) -> None:
+        from torch.utils.tensorboard.summary import scalar  # takes a second to import
+
+        self._events.add(scalar(name, value), epoch)
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, bool | int | float | str]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixmo_fast.files import flush_folder
 from pipelines.datasets.beton import write_beton
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
 from pipelines.datasets.manifest import FORMAT_VERSION
@@ -24,7 +25,7 @@ from pipelines.datasets.store import (
     labels_name,
     write_manifest,
 )
-from pipelines.datasets.whole_folder import flush_folder, make_whole
+from pipelines.datasets.whole_folder import make_whole
 from pipelines.datasets.writing import converted_bytes, write_file, write_npy
 
 

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from mixmo_fast.errors import DataError
+from mixmo_fast.files import is_no_room, reason, remove_abandoned, temporary_name
 from pipelines.datasets.catalog import DatasetInfo, OriginalFile, ServedFile
 from pipelines.datasets.names import is_hidden
 
@@ -154,8 +155,8 @@ def check_md5(found: str, published: str, where: Path, name: str = "") -> None:
 
 def damaged(where: Path, error: BaseException) -> DataError:
     """The error for a file that cannot be read to its end."""
-    reason = " ".join(re.sub(r" <.* object at 0x\w+>", "", str(error)).split()) or type(error).__name__
-    return DataError(f"{where}: cut short or damaged ({reason}): fetch it again")
+    why = " ".join(re.sub(r" <.* object at 0x\w+>", "", str(error)).split()) or type(error).__name__
+    return DataError(f"{where}: cut short or damaged ({why}): fetch it again")
 
 
 def download(info: DatasetInfo, data_dir: Path, notify: Callable[[str], None]) -> Path:
@@ -187,15 +188,18 @@ def download(info: DatasetInfo, data_dir: Path, notify: Callable[[str], None]) -
 
 
 def _download_one(download_url: Callable[..., None], served: ServedFile, folder: Path) -> None:
-    part = folder / f".{served.name}.part"
+    remove_abandoned(folder / served.name)
+    part = temporary_name(folder / served.name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         download_url(served.url, str(folder), filename=part.name, md5=served.md5)
         part.replace(folder / served.name)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and is_no_room(error):
+            raise DataError(f"{folder / served.name}: cannot write: {reason(error)}") from error
+        why = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
-            f"could not fetch {served.name} ({reason}): fetch {served.url} by hand and put it into {folder}"
+            f"could not fetch {served.name} ({why}): fetch {served.url} by hand and put it into {folder}"
         ) from error
     finally:
         part.unlink(missing_ok=True)

@@ -9,13 +9,11 @@ import contextlib
 import dataclasses
 import errno
 import os
-import re
-import secrets
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
 from mixmo_fast.errors import DataError
+from mixmo_fast.files import abandoned, flush_folder, reason, temporary_name
 from pipelines.datasets.store import FILE_NAMES, MANIFEST, Dataset, open_dataset, read_manifest
 
 _OURS = frozenset((*FILE_NAMES, MANIFEST))
@@ -51,7 +49,7 @@ def make_whole(
                 if not keep:
                     raise there_already(data_dir / name)
                 return open_dataset(data_dir, name, check="sha256"), True
-        temporary = _sibling(target, "tmp")
+        temporary = temporary_name(target)
         temporary.mkdir()
         try:
             # Made before the originals are read, so that an unwritable folder is found at once.
@@ -68,15 +66,6 @@ def make_whole(
     return (open_dataset(data_dir, name) if already else written), already
 
 
-def flush_folder(folder: Path) -> None:
-    """Brings a folder's list of names to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def there_already(folder: Path) -> DataError:
     """The error for a data set that is not to be replaced."""
     return DataError(f"{folder} is converted already: --force replaces it, another --name leaves it as it is")
@@ -91,7 +80,7 @@ def _move_into_place(temporary: Path, target: Path, force: bool) -> bool:
             raise
         if not force:
             return False
-        old = _sibling(target, "old")
+        old = temporary_name(target, "old")
         target.rename(old)
         try:
             temporary.rename(target)
@@ -103,34 +92,14 @@ def _move_into_place(temporary: Path, target: Path, force: bool) -> bool:
     return True
 
 
-def _sibling(target: Path, kind: str) -> Path:
-    """A hidden name beside `target` that tells which process on which machine it belongs to."""
-    return target.with_name(f".{target.name}.{kind}-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
 def _clean_up_after_the_dead(target: Path) -> None:
     """Removes what killed conversions left, and puts back an old folder that was moved away and never replaced."""
     for kind in ("old", "tmp"):
-        prefix = f".{target.name}.{kind}-{socket.gethostname()}-"
-        for left in target.parent.glob(f"{prefix}*"):
-            # In full, so that machine `a` does not take a folder of machine `a-12` for its own.
-            owner = re.fullmatch(r"(\d+)-[0-9a-f]{8}", left.name.removeprefix(prefix))
-            if owner is None or _is_alive(int(owner[1])):
-                continue
+        for left in abandoned(target, kind):
             if kind == "old" and not target.exists():
                 left.rename(target)
             else:
                 _remove_ours(left)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def _refuse_foreign_files(target: Path) -> None:
@@ -162,4 +131,6 @@ def _disk_error(error: OSError, name: str, needed: Callable[[], int], data_dir: 
     place = error.filename or data_dir
     if isinstance(error, FileExistsError | NotADirectoryError):
         return DataError(f"{place}: a file stands where a folder is needed: choose another --data")
+    if error.errno == errno.EFBIG:
+        return DataError(f"{place}: cannot write {name}: {reason(error)}")
     return DataError(f"{place}: {error.strerror or error}: make it readable and writable, or choose another --data")

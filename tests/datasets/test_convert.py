@@ -194,8 +194,9 @@ def leftover(folder: Path, kind: str, process: int, host: str | None = None) -> 
 def test_leftovers_of_the_dead_are_removed_and_those_of_the_living_and_of_other_machines_stay(tmp_path):
     dead = dead_process()
     leftover(tmp_path, "tmp", dead)
+    leftover(tmp_path, "tmp", os.getpid())  # of a process that had this one's number: in a container, all have 1
     stay = [
-        leftover(tmp_path, "tmp", os.getpid()),
+        leftover(tmp_path, "tmp", os.getppid()),
         leftover(tmp_path, "tmp", dead, host="another"),
         leftover(tmp_path, "tmp", dead, host=f"{socket.gethostname()}-{dead}"),
     ]

@@ -87,7 +87,7 @@ def a_batch(members: int = 2, **changes) -> Batch:
 
 
 def draw(batch: Batch, mean: float = 0.0, std: float = 1.0) -> None:
-    plots.plot_batch(batch, (4, 4), ((mean,) * 3, (std,) * 3), ("cat", "dog"), ("name",), Path("unused.png"), 6)
+    plots.plot_batch(batch, (4, 4), ((mean,) * 3, (std,) * 3), ("cat", "dog"), ("name",), Path("/dev/null"), 6)
 
 
 def test_the_command_draws_a_picture_in_a_folder_that_it_makes(draw_by_command, tmp_path):

@@ -15,6 +15,7 @@ from typing import cast
 import numpy as np
 
 from mixmo_fast.errors import DataError
+from mixmo_fast.files import flush_folder
 from pipelines.datasets.beton import write_beton
 from pipelines.datasets.catalog import DATASETS
 from pipelines.datasets.convert import ConvertResult
@@ -36,7 +37,7 @@ from pipelines.datasets.store import (
     write_manifest,
 )
 from pipelines.datasets.stored_files import FileRecord
-from pipelines.datasets.whole_folder import flush_folder, make_whole, there_already
+from pipelines.datasets.whole_folder import make_whole, there_already
 from pipelines.datasets.writing import (
     ImagesWriter,
     StoredImages,
