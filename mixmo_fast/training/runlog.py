@@ -63,6 +63,8 @@ class RunLog:
         self.folder = folder
         self.history = history
         write_text(folder / METRICS, "".join(map(_line, history)))
+        if history:
+            write_text(folder / METRICS_TABLE, _as_csv(history))
         self._events = SummaryWriter(str(folder / TENSORBOARD), purge_step=len(history) + 1)
 
     def __enter__(self) -> "RunLog":
