@@ -1,15 +1,18 @@
 """What a run goes on from or begins with: its own last checkpoint, the weights of another file, or fresh ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
 from mixmo_fast.config.schema import Config
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.networks.multi import MixMo
-from mixmo_fast.runfolder.names import CheckpointPaths
-from mixmo_fast.runfolder.records import StartedFrom
+from mixmo_fast.runfolder.history import from_json, read_progress
+from mixmo_fast.runfolder.names import ENVIRONMENT, METRICS, SUMMARY, CheckpointPaths
+from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.records import Environment, RunSummary, StartedFrom
 from mixmo_fast.training.checkpoint import Checkpoint, load_network
 from mixmo_fast.training.resume import checkpoint_to_continue
 from mixmo_fast.training.start import Start, load_start, momentum_of, read_start, recorded_start, require_start
@@ -55,6 +58,29 @@ def find_beginning(
         return Beginning(checkpoint, None, started_from)
     start = _start(config, folder, init, with_momentum, from_scratch) if init else None
     return Beginning(None, start, start.record() if start else None)
+
+
+def ended(beginning: Beginning, folder: Path, notify: Callable[[str], None]) -> RunSummary | None:
+    """The summary of a run whose last epoch is done; None where it has none, or where its files say something else.
+
+    The checkpoint holds all that they say, so a run whose records are damaged is only to be ended once more.
+
+    Args:
+        beginning: With a checkpoint.
+        folder: The run folder.
+        notify: Told what is damaged.
+    """
+    assert beginning.checkpoint is not None
+    try:
+        summary, history = read_progress(folder)
+        read_record(folder / ENVIRONMENT, Environment)
+        if summary is None or (summary.last and list(history) == from_json(beginning.checkpoint.history, str(folder))):
+            return summary
+        damage = f"{folder}: {SUMMARY} or {METRICS} is not of these epochs"
+    except MixmoError as error:
+        damage = str(error)
+    notify(f"{damage}; it is made anew from the checkpoint")
+    return None
 
 
 def _start(config: Config, folder: Path, init: Path, with_momentum: bool, from_scratch: bool) -> Start:

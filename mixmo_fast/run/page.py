@@ -12,8 +12,8 @@ from mixmo_fast.errors import MixmoError
 from mixmo_fast.run.configs import data_facts
 from mixmo_fast.run.explain import explain
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
-from mixmo_fast.runfolder.names import EVALUATION, INSPECTION, has_ended
-from mixmo_fast.runfolder.record import read_record, write_record
+from mixmo_fast.runfolder.names import EVALUATION, INSPECTION, PAGE, SUMMARY, clear_pipes, has_ended
+from mixmo_fast.runfolder.record import read_record, read_text, write_record
 
 if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
     from mixmo_fast.run.evaluate import Evaluation
@@ -30,6 +30,7 @@ def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
     Raises:
         MixmoError: When something cannot be written.
     """
+    clear_pipes(folder)
     found, earlier = evaluation.record(), _read(folder / EVALUATION)
     if earlier and all(getattr(earlier, name) == getattr(found, name) for name in _WHOSE):
         asked = {one.dataset for one in found.ood}
@@ -48,6 +49,7 @@ def record_inspection(inspection: "Inspection", folder: Path) -> None:
     Raises:
         MixmoError: When something cannot be written.
     """
+    clear_pipes(folder)
     write_record(folder / INSPECTION, inspection.record())
     _refresh(folder, inspection)
 
@@ -66,9 +68,26 @@ def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None")
     from mixmo_fast.report.run_plots import write_plots
     from mixmo_fast.report.run_report import write_report  # matplotlib takes a second to import
 
+    clear_pipes(folder)
     write_plots(folder)
     passages = explain(config, data_facts(data)) if data else ()
     return write_report(folder, [(passage.heading, passage.text) for passage in passages])
+
+
+def page_damage(folder: Path) -> str | None:
+    """What of an ended run's page and of the evaluation on it is to be made anew, and why; None: nothing.
+
+    Empty where nothing was drawn since the run ended, which is no damage.
+    """
+    page = folder / PAGE
+    try:
+        read_record(folder / EVALUATION, SavedEvaluation)
+        text = read_text(page)
+    except MixmoError as error:
+        return str(error)
+    if text is None or page.stat().st_mtime_ns <= (folder / SUMMARY).stat().st_mtime_ns:
+        return ""
+    return None if text.rstrip().endswith("</html>") else f"{page}: not a whole page"
 
 
 def _refresh(folder: Path, evaluated: "Evaluation | Inspection") -> None:

@@ -17,14 +17,14 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.run import build
-from mixmo_fast.run.beginning import Beginning, find_beginning, load_beginning
+from mixmo_fast.run.beginning import Beginning, ended, find_beginning, load_beginning
 from mixmo_fast.run.preview import draw_step, take_step
 from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import has_ended, remove_run
-from mixmo_fast.runfolder.record import read_record, write_record
+from mixmo_fast.runfolder.names import clear_pipes, remove_run
+from mixmo_fast.runfolder.record import write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
 from mixmo_fast.training.checkpoint import remove_unfinished
@@ -135,13 +135,15 @@ def _train(
     name, checkpoint, started_from = folder.name, beginning.checkpoint, beginning.started_from
     done = checkpoint.epoch if checkpoint else 0
     within = parse_within(checkpoint.within, ranks.count, str(folder)) if checkpoint else None
-    complete = done >= config.schedule.epochs and has_ended(folder)
-    if not ranks.agree((done, within and within.steps, complete, started_from and started_from.sha256)):
+    summary = None
+    if checkpoint and done >= config.schedule.epochs:
+        summary = ended(beginning, folder, lambda line: _say(console, line))
+    seen = (done, within and within.steps, summary is not None, started_from and started_from.sha256)
+    if not ranks.agree(seen):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
-    if complete and checkpoint:
-        _say(console, f"{folder} is complete: {checkpoint.epoch} epochs. Nothing to train")
-        if summary := read_record(folder / names.SUMMARY, RunSummary):
-            _say(console, _in_a_sentence(summary, folder))
+    if summary:
+        _say(console, f"{folder} is complete: {done} epochs. Nothing to train")
+        _say(console, _in_a_sentence(summary, folder))
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
@@ -239,14 +241,16 @@ def _train(
 def _report(folder: Path, data: Path, device: str, console: Console) -> None:
     """Evaluates the last epoch and draws what there is to see, unless that was done before."""
     from mixmo_fast.run.evaluate import evaluate_run
-    from mixmo_fast.run.page import record_evaluation
+    from mixmo_fast.run.page import page_damage, record_evaluation
 
-    page = folder / names.PAGE
-    if page.is_file() and page.stat().st_mtime_ns > (folder / names.SUMMARY).stat().st_mtime_ns:
+    damage = page_damage(folder)
+    if damage is None:
         return
+    if damage:
+        _say(console, f"{damage}; it is made anew")
     found = evaluate_run(folder, lambda line: _say(console, line), checkpoint="last", data=data, device=device)
     record_evaluation(found, folder)
-    _say(console, f"All of it on one page: {page}")
+    _say(console, f"All of it on one page: {folder / names.PAGE}")
 
 
 def _in_words(how: StepOptions, ranks: Ranks) -> str:
@@ -268,19 +272,21 @@ def _prepare(folder: Path, from_scratch: bool) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if from_scratch:
             remove_run(folder)
+        clear_pipes(folder)
         (folder / names.SUMMARY).unlink(missing_ok=True)  # of fewer epochs, of a run that is being extended
         remove_unfinished(folder / names.CHECKPOINTS)
     except OSError as error:
-        raise MixmoError(f"{folder}: cannot prepare the run folder: {error.strerror}") from error
+        raise MixmoError(f"{error.filename or folder}: cannot prepare the run folder: {error.strerror}") from error
 
 
 def _in_a_sentence(summary: RunSummary, folder: Path) -> str:
     last, best = summary.last or Scores(), summary.best_on_test or BestScores()
     last_top1, best_top1 = (SCORES["top1"].written(scores.top1) for scores in (last, best))
+    nll, ece = ("-" if value is None else f"{value:.3f}" for value in (last.nll, last.ece))
     return (
         f"test top-1 {last_top1} after the last epoch ({best_top1} after epoch {best.epoch}, the best on test), NLL "
-        f"{last.nll:.3f}, ECE {last.ece:.3f}; trained in {duration(summary.train_seconds or 0)} at "
-        f"{summary.rows_per_second:,.0f} rows/s. Everything is in {folder}"
+        f"{nll}, ECE {ece}; trained in {duration(summary.train_seconds or 0)} at "
+        f"{summary.rows_per_second or 0:,.0f} rows/s. Everything is in {folder}"
     )
 
 

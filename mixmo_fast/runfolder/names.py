@@ -27,6 +27,10 @@ SHARED_GPU = "shared_gpu.txt"  # one line, where other runs were trained on the 
 FAILED = "failed.txt"  # one line, why the run ended in a way that trying again cannot mend
 
 BESIDE_CONFIG = (ENVIRONMENT, METRICS, SUMMARY)  # one of them makes it a run folder
+_WRITTEN_ANEW = (
+    *(CONFIG, ENVIRONMENT, METRICS, METRICS_TABLE, SUMMARY),
+    *(EVALUATION, INSPECTION, PAGE, FIRST_BATCH, LEARNING_CURVES),
+)
 _LEFT_BY_A_RUN = (
     *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", "metrics.*", "*.png"),
     *(SUMMARY, EVALUATION, INSPECTION, PAGE, PROFILE, PROFILE_TRACE, SHARED_GPU),
@@ -71,6 +75,20 @@ def has_begun(folder: Path) -> bool:
 def has_ended(folder: Path) -> bool:
     """Whether a run wrote its summary."""
     return (folder / SUMMARY).is_file()
+
+
+def clear_pipes(folder: Path) -> None:
+    """Removes pipes and devices, and links to such, that stand where a run's files go: writing to one may never end.
+
+    Raises:
+        MixmoError: It cannot.
+    """
+    for path in (folder / name for name in _WRITTEN_ANEW):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            try:
+                path.unlink()
+            except OSError as error:
+                raise MixmoError(f"{path}: cannot remove what is no regular file: {error.strerror}") from error
 
 
 def remove_run(folder: Path) -> None:

@@ -5,6 +5,8 @@ of its type and shape. Unknown keys are left for others.
 """
 
 import json
+import os
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -87,9 +89,13 @@ def decode(content: bytes, path: Path) -> str:
 
 
 def read_bytes(path: Path) -> bytes | None:
-    """The content of a file; None where there is none, and a `MixmoError` where it cannot be read."""
+    """The content of a regular file; None where there is none, and a `MixmoError` where it cannot be read."""
     try:
-        return path.read_bytes()
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # who writes a pipe is not waited for
+        with open(descriptor, "rb") as file:  # noqa: PTH123
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return file.read()
+        raise MixmoError(f"{path}: found a pipe or a device, allowed: a regular file; remove it")
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -6,9 +6,13 @@ place is unfortunate: a folder in /tmp, which many systems empty, and where othe
 
 import fcntl
 import os
+import tempfile
 from pathlib import Path
 
+from mixmo_fast.errors import ConfigError
+
 _PLACE = "TORCHINDUCTOR_CACHE_DIR"
+_SOME = 2**20  # bytes; less room than that holds no compiled step
 
 
 def keep_compiled() -> None:
@@ -16,7 +20,12 @@ def keep_compiled() -> None:
 
     Torch settles on a place as soon as its compiler is imported, so this comes before torch. Where that folder cannot
     be written to, or has no locks, torch's own stays. Processes that are started from here inherit it.
+
+    Raises:
+        ConfigError: A place is chosen that cannot be used.
     """
+    if chosen := os.environ.get(_PLACE):
+        _require_place(Path(chosen))
     if _PLACE in os.environ:
         return
     try:
@@ -27,6 +36,20 @@ def keep_compiled() -> None:
         return
     if os.access(folder, os.W_OK | os.X_OK):
         os.environ[_PLACE] = str(folder)
+
+
+def _require_place(place: Path) -> None:
+    """A `ConfigError` where a chosen folder cannot be made, locked or written to: torch's import alone would fail."""
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        _require_locks(place)
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_SOME))
+    except OSError as error:
+        raise ConfigError(
+            f"{_PLACE}: found {place}, where compiled code cannot be kept ({error.strerror}), allowed: a folder with "
+            "room that can be written to; unset it to use the user's cache folder"
+        ) from None
 
 
 def _require_locks(folder: Path) -> None:

@@ -85,7 +85,7 @@ def _check_extension(kept: Config, config: Config, done: int, paths: CheckpointP
         raise ConfigError(f"{paths.folder}: --extend: its epochs so far would have been others ({difference}); {anew}")
     if not extend:
         state = f"is complete at {done} epochs" if done >= before else f"holds {done} of {before} epochs"
-        here = f"--extend cannot ({difference})" if difference else "--extend goes on in this folder"
+        here = f"--extend cannot ({difference})" if difference else "add --extend to go on in this folder"
         raise ConfigError(
             f"{paths.folder} {state}, with other settings (schedule.epochs: it has {before}, now {now}): {here}, {anew}"
         )

@@ -80,7 +80,6 @@ class RunLog:
         """
         self.history.append(epoch)
         self._write_metrics()
-        write_text(self.folder / METRICS_TABLE, _as_csv(self.history))
         for name, value in epoch.as_dict().items():
             if isinstance(value, int | float) and name != "epoch":
                 self._add_scalar(name, value, epoch.epoch)
@@ -114,6 +113,8 @@ class RunLog:
     def _write_metrics(self) -> None:
         # Anew and not appended: a disk that is full leaves no half of a line.
         write_text(self.folder / METRICS, "".join(map(_line, self.history)))
+        if self.history:
+            write_text(self.folder / METRICS_TABLE, _as_csv(self.history))
 
     def _add_scalar(self, name: str, value: float, epoch: int) -> None:
         from torch.utils.tensorboard.summary import scalar  # takes a second to import

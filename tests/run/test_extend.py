@@ -90,7 +90,7 @@ def test_more_epochs_without_being_asked_to_extend_says_both_ways_on(lab):
     with pytest.raises(
         ConfigError,
         match=r"tiny is complete at 1 epochs, with other settings \(schedule.epochs: it has 1, now 2\): "
-        r"--extend goes on in this folder, --init .*last.pt with another --runs starts a new run",
+        r"add --extend to go on in this folder, --init .*last.pt with another --runs starts a new run",
     ):
         lab.train("schedule.epochs=2", *STEADY)
     assert_same_tensors(lab.checkpoint(), before)

@@ -32,10 +32,10 @@ def test_it_is_the_users_cache_folder(place, monkeypatch, tmp_path):
     assert Path(os.environ[VARIABLE]) == tmp_path / ".cache" / "mixmo-fast" / "torchinductor"
 
 
-def test_a_place_that_is_chosen_stays_and_one_that_cannot_be_written_is_left_to_torch(place, monkeypatch):
-    monkeypatch.setenv(VARIABLE, "/chosen")
+def test_a_place_that_is_chosen_stays_and_one_that_cannot_be_written_is_left_to_torch(place, monkeypatch, tmp_path):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "chosen"))
     keep_compiled()
-    assert os.environ[VARIABLE] == "/chosen"
+    assert os.environ[VARIABLE] == str(tmp_path / "chosen")
     assert not place.exists()
     monkeypatch.delenv(VARIABLE)
     place.write_text("a file where the folder would be")
