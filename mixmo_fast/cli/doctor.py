@@ -16,8 +16,12 @@ def doctor(
     verify: Annotated[bool, typer.Option("--verify", help="Also read the data sets and compare checksums.")] = False,
     json_file: JsonOption = None,
 ) -> None:
-    """Say what this machine has, and what to run for what is missing."""
-    from mixmo_fast.doctor.examine import examine, findings_table, in_words, trainable, write_json
+    """Say what this machine has, and what to run for what is missing.
+
+    Exit code 2 where nothing can be trained, or a converted data set is damaged.
+    Sizes of files and dataset.json are always compared; --verify reads all files.
+    """
+    from mixmo_fast.doctor.examine import examine, findings_table, in_words, trainable, undamaged, write_json
 
     console = make_console()
     with console.status("looking around"):
@@ -27,5 +31,5 @@ def doctor(
         console.print(line)
     if json_file is not None:
         write_json(findings, json_file)
-    if not trainable(findings):
+    if not (trainable(findings) and undamaged(findings)):
         raise typer.Exit(2)

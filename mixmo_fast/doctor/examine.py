@@ -24,7 +24,7 @@ from mixmo_fast.doctor import findings, machine
 from mixmo_fast.doctor.findings import Finding
 from mixmo_fast.errors import DataError, MixmoError
 
-_STYLES = {"ok": "green", "missing": "dim", "warning": "yellow", "broken": "bold red"}
+_STYLES = {"ok": "green", "missing": "dim", "warning": "yellow", "damaged": "red", "broken": "bold red"}
 _COMPILERS = ("c++", "g++", "clang++")
 _DALI_PACKAGES = tuple(f"nvidia-dali-cuda{version}" for version in ("120", "130", "110"))
 
@@ -44,6 +44,11 @@ def examine(data_dir: Path, verify: bool = False) -> list[Finding]:
 def trainable(found: Iterable[Finding]) -> bool:
     """Whether the core works, whatever extras are missing."""
     return all(finding.state != "broken" for finding in found)
+
+
+def undamaged(found: Iterable[Finding]) -> bool:
+    """Whether all data sets that are converted are what was written, as far as was looked."""
+    return all(finding.state != "damaged" for finding in found)
 
 
 def findings_table(found: Sequence[Finding]) -> Table:
@@ -66,9 +71,12 @@ def in_words(found: Sequence[Finding]) -> list[str]:
     lines = ["What to do:"] if open_ones else []
     lines += [f"  {finding.name:{width}}  {finding.remedy}" for finding in open_ones]
     broken = [finding.name for finding in found if finding.state == "broken"]
+    damaged = [finding.name for finding in found if finding.state == "damaged"]
+    if broken:
+        return [*lines, f"Nothing can be trained before this is mended: {', '.join(broken)}"]
     return [
         *lines,
-        f"Nothing can be trained before this is mended: {', '.join(broken)}" if broken else "Ready to train",
+        f"Ready to train, but not on what is damaged: {', '.join(damaged)}" if damaged else "Ready to train",
     ]
 
 
@@ -161,7 +169,7 @@ def describe_dataset(name: str, data_dir: Path, verify: bool) -> Finding:
         original = find_original(info, data_dir)
     except DataError as error:
         reason = str(error).removesuffix(f": {mend(data_dir, name)}")
-        return Finding("data", name, "warning", f"damaged: {reason}", f"{command} --force")
+        return Finding("data", name, "damaged", reason, f"{command} --force")
     except OSError as error:
         found = f"cannot be looked at: {error.strerror or error}"
         return Finding("data", name, "warning", found, "name another folder with --data")

@@ -12,7 +12,7 @@ from typing import Literal
 
 from mixmo_fast.doctor.machine import Extra, Gpus
 
-State = Literal["ok", "missing", "warning", "broken"]
+State = Literal["ok", "missing", "warning", "damaged", "broken"]
 
 # As in `mixmo_fast.training.precision`, which needs a torch that works.
 _FAST_BF16 = ("avx512_bf16", "amx_bf16")
@@ -39,8 +39,8 @@ class Finding:
     Attributes:
         area: What it belongs to.
         name: What it is.
-        state: `ok`; `missing`, which training can do without; `warning`, which may get in the way; `broken`, without
-            which nothing can be trained.
+        state: `ok`; `missing`, which training can do without; `warning`, which may get in the way; `damaged`, a
+            data set that is not what was written; `broken`, without which nothing can be trained.
         detail: What was found.
         remedy: What to run or do about it; empty when ok.
     """

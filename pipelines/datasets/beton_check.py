@@ -15,7 +15,8 @@ import numpy as np
 from mixmo_fast.errors import DataError
 from pipelines.datasets import beton
 from pipelines.datasets.beton import ALLOCATION, DESCRIPTOR, HEADER, METADATA
-from pipelines.datasets.store import Dataset, Split, beton_name, check_file, mend
+from pipelines.datasets.store import Dataset, Split, beton_name, mend
+from pipelines.datasets.stored_files import check_file, open_regular
 
 
 def check_beton(dataset: Dataset, split: Split) -> None:
@@ -26,7 +27,7 @@ def check_beton(dataset: Dataset, split: Split) -> None:
     """
     path, remedy = dataset.beton_path(split), mend(dataset.folder.parent, dataset.name)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             fault = next(_faults(file, path.stat().st_size, dataset, split), None)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error

@@ -12,10 +12,10 @@ import numpy as np
 
 from pipelines.datasets.beton import write_beton
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
+from pipelines.datasets.manifest import FORMAT_VERSION
 from pipelines.datasets.sources import OriginalImages, Progress, read_original
 from pipelines.datasets.store import (
     FILE_NAMES,
-    FORMAT_VERSION,
     MANIFEST,
     Dataset,
     Split,

@@ -3,8 +3,9 @@
 A folder says for itself what it holds; the catalogue only knows how some of them are made.
 
 For each split there are `<split>.beton` (FFCV, raw pixels), `<split>_images.npy` and `<split>_labels.npy`. The
-manifest records the size and sha256 of each, so that a cut or changed file is found before it is trained on. Legend:
-N images, H W pixels, C channels, K classes; images are uint8, N x H x W x C, labels int64, N.
+manifest records the size and sha256 of each, and a checksum of all else that it says (`manifest.py`), so that a cut or
+changed file is found before it is trained on. Legend: N images, H W pixels, C channels, K classes; images are uint8,
+N x H x W x C, labels int64, N.
 """
 
 import dataclasses
@@ -20,18 +21,26 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DATASETS, DatasetInfo
 from pipelines.datasets.decoding import Fit
+from pipelines.datasets.manifest import (
+    CHECKSUM,
+    MOST_CLASSES,
+    Text,
+    difference,
+    fields_sha256,
+    most_frequent,
+    read_fields,
+)
 from pipelines.datasets.names import MANIFEST, convert_command, is_converted, unknown_dataset
-
-FORMAT_VERSION = 1
-OWN_FORMAT_VERSION = 2
-"""Of a folder made of a user's own images, whose manifest has keys that programs of version 1 do not know."""
-
-_OWN_KEYS = ("kind", "fit", "split_seed", "skipped", "originals_sha256")
+from pipelines.datasets.stored_files import NPY_HEADER_BYTES, FileRecord, Sha256, check_file, load_array
 
 Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
-_Positive = Annotated[int, Field(ge=1)]
+# Wider than any data set here, and narrow enough that no memory is asked for by a number that was never meant.
+_Images = Annotated[int, Field(ge=1, lt=1 << 31)]
+_Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
+_Mean = Annotated[float, Field(ge=0, le=1)]
+_Std = Annotated[float, Field(ge=1e-12, le=1)]
 
 
 def beton_name(split: Split) -> str:
@@ -50,17 +59,6 @@ def labels_name(split: Split) -> str:
 
 
 FILE_NAMES = tuple(name(split) for split in SPLITS for name in (beton_name, images_name, labels_name))
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What the manifest says of one file: its name, its size in bytes, its sha256 in hexadecimal."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    name: str
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -96,27 +94,27 @@ class Dataset:
     __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     format: int
-    name: str
-    title: str
-    classes: _Positive
-    class_names: tuple[str, ...]
-    train_images: _Positive
-    test_images: _Positive
-    height: _Positive
-    width: _Positive
+    name: Text
+    title: Text
+    classes: Annotated[int, Field(ge=1, le=MOST_CLASSES)]
+    class_names: tuple[Text, ...]
+    train_images: _Images
+    test_images: _Images
+    height: _Pixels
+    width: _Pixels
     channels: Literal[3]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    crop_padding: Annotated[int, Field(ge=0)]
+    mean: tuple[_Mean, _Mean, _Mean]
+    std: tuple[_Std, _Std, _Std]
+    crop_padding: Annotated[int, Field(ge=0, le=64)]
     flip: bool
-    originals: tuple[str, ...]
+    originals: tuple[Text, ...]
     verified: bool
     files: tuple[FileRecord, ...]
-    kind: str | None = None
+    kind: Text | None = None
     fit: Fit | None = None
     split_seed: int | None = None
-    skipped: Annotated[int, Field(ge=0)] = 0
-    originals_sha256: str | None = None
+    skipped: Annotated[int, Field(ge=0, lt=1 << 31)] = 0
+    originals_sha256: Sha256 | None = None
     folder: Path = Path()
 
     @property
@@ -148,13 +146,13 @@ class Dataset:
 
         Args:
             split: "train" or "test".
-            mmap: Map the file, read-only, instead of reading it whole in one sequential read.
+            mmap: Map the file, read-only, once it was read and checked, instead of keeping it in memory.
 
         Raises:
-            DataError: The file is missing, of another type or shape, or (unless mapped) not what was written.
+            DataError: The file is missing, not what was written, or of another type or shape.
         """
         shape = (self.count(split), self.height, self.width, self.channels)
-        return _load(self, self.images_path(split), np.dtype(np.uint8), shape, mmap)
+        return self._load(self.images_path(split), np.dtype(np.uint8), shape, mmap)
 
     def load_labels(self, split: Split) -> np.ndarray:
         """A split's labels: int64, N, each in 0..K-1.
@@ -163,23 +161,25 @@ class Dataset:
             DataError: The file is missing, not what was written, of another type or shape, or has a label out of range.
         """
         path = self.labels_path(split)
-        labels = _load(self, path, np.dtype(np.int64), (self.count(split),), mmap=False)
+        labels = self._load(path, np.dtype(np.int64), (self.count(split),), mmap=False)
         if labels.min() < 0 or labels.max() >= self.classes:
             found = f"labels from {labels.min()} to {labels.max()}, allowed are 0 to {self.classes - 1}"
             raise DataError(f"{path}: {found}: {mend(self.folder.parent, self.name)}")
         return labels
+
+    def _load(self, path: Path, dtype: np.dtype, shape: tuple[int, ...], mmap: bool) -> np.ndarray:
+        record = next(record for record in self.files if record.name == path.name)
+        return load_array(path, record, dtype, shape, mmap, mend(self.folder.parent, self.name))
 
 
 _MANIFEST = TypeAdapter(Dataset)
 
 
 def write_manifest(dataset: Dataset) -> bytes:
-    """The content of `dataset.json`: UTF-8, indented, one key a line."""
+    """The content of `dataset.json`: UTF-8, indented, one key a line, the checksum of all others first."""
     manifest = dataclasses.asdict(dataset)
     del manifest["folder"]
-    if dataset.format == FORMAT_VERSION:  # as it always was, for programs that know no other
-        for key in _OWN_KEYS:
-            del manifest[key]
+    manifest = {CHECKSUM: fields_sha256(manifest), **manifest}
     return (json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode()
 
 
@@ -225,62 +225,49 @@ def read_manifest(path: Path, data_dir: Path, name: str) -> Dataset:
     """The checked content of one `dataset.json`; a `DataError` names it and the command that mends it."""
     remedy = mend(data_dir, name)
     try:
-        content = path.read_bytes()
-        raw = json.loads(content)
+        fields, is_unchanged = read_fields(path)
+        dataset = _MANIFEST.validate_json(json.dumps(fields), strict=True)
+    except ValidationError as error:
+        raise DataError(f"{path}: {_in_a_line(error)}: {remedy}") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid JSON: {remedy}") from error
-    version = raw.get("format") if isinstance(raw, dict) else None
-    if version not in (FORMAT_VERSION, OWN_FORMAT_VERSION):
-        known = f"{FORMAT_VERSION} and {OWN_FORMAT_VERSION}"
-        raise DataError(f"{path}: format version {version!r}, this program reads {known}: {remedy}")
-    try:
-        dataset = _MANIFEST.validate_json(content, strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise DataError(f"{path}: {key}: {first['msg']}: {remedy}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {error}: {remedy}") from error
+    problem = None
     if dataset.name != name:
-        raise DataError(f"{path}: describes {dataset.name!r}, not {name!r}: {remedy}")
-    if tuple(record.name for record in dataset.files) != FILE_NAMES:
-        raise DataError(f"{path}: lists other files than {', '.join(FILE_NAMES)}: {remedy}")
+        problem = f"describes {dataset.name!r}, not {name!r}"
+    elif tuple(record.name for record in dataset.files) != FILE_NAMES:
+        problem = f"lists other files than {', '.join(FILE_NAMES)}"
+    elif name in DATASETS:
+        problem = difference(dataset, DATASETS[name])
+    problem = problem or _contradiction(dataset)
+    if problem is None and not is_unchanged:
+        problem = f"its content is not what its {CHECKSUM} says (a change that is meant takes out that line, too)"
+    if problem:
+        raise DataError(f"{path}: {problem}: {remedy}")
     return dataclasses.replace(dataset, folder=path.parent)
 
 
-def check_file(path: Path, record: FileRecord, check: Literal["size", "sha256"], remedy: str) -> None:
-    """Compares a file with what the manifest says of it: its size, or also, reading it once, its checksum.
-
-    Raises:
-        DataError: It differs, or cannot be read; the line ends with the remedy.
-    """
-    try:
-        size = path.stat().st_size
-        if size != record.size:
-            raise DataError(f"{path}: {size:,} bytes, {record.size:,} were written: {remedy}")
-        if check == "sha256":
-            with path.open("rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
-                    raise DataError(f"{path}: its sha256 is not that of what was written: {remedy}")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}): {remedy}") from error
+def _in_a_line(error: ValidationError) -> str:
+    """The first thing that is wrong in a manifest; nothing that stands there can break the line."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(repr(part)[:60].strip("'") for part in first["loc"]) or "manifest"
+    return f"{key}: {first['msg'].removeprefix('Value error, ')}, found {first['input']!r:.60}"
 
 
-def _load(dataset: Dataset, path: Path, dtype: np.dtype, shape: tuple[int, ...], mmap: bool) -> np.ndarray:
-    remedy = mend(dataset.folder.parent, dataset.name)
-    try:
-        # Mapped first: that reads the header alone, and a wrong one must not make us read or allocate by its word.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        right = isinstance(array, np.ndarray) and array.dtype == dtype and array.shape == shape
-        if right and array.flags.c_contiguous:
-            if mmap:
-                return array
-            # One sequential read, and what was read is what is checked: about a second for each 1.4 GB.
-            content = np.fromfile(path, dtype=np.uint8)
-            record = next(record for record in dataset.files if record.name == path.name)
-            if hashlib.sha256(content.data).hexdigest() != record.sha256:
-                raise DataError(f"{path}: its sha256 is not that of what was written: {remedy}")
-            return content[array.offset :].view(dtype).reshape(shape)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: cannot be read ({' '.join(str(error).split())}): {remedy}") from error
-    raise DataError(f"{path}: not an array of {dtype} of shape {shape}: {remedy}")
+def _contradiction(dataset: Dataset) -> str | None:
+    """In what a manifest contradicts itself, in words; None: in nothing."""
+    names = dataset.class_names
+    if names and len(names) != dataset.classes:
+        return f"{len(names):,} class_names, there must be {dataset.classes:,}, as classes says"
+    if len(set(names)) != len(names):
+        return f"class_names has {most_frequent(names)!r:.60} twice"
+    sizes = {record.name: record.size for record in dataset.files}
+    pixels = dataset.height * dataset.width * dataset.channels
+    for split in SPLITS:
+        images = dataset.count(split)
+        for name, bytes_each in ((images_name(split), pixels), (labels_name(split), 8)):
+            expected = NPY_HEADER_BYTES + images * bytes_each
+            if sizes[name] != expected:
+                return f"{name} has {sizes[name]:,} bytes, {images:,} {split}_images would have {expected:,}"
+    return None

@@ -43,9 +43,9 @@ def make_whole(
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
         # Where the name is a link to another disk, the work is done over there: a rename cannot cross disks.
-        target = (data_dir / name).resolve()
+        target = Path(os.path.realpath(data_dir / name))  # still a link where links go in a circle
         _clean_up_after_the_dead(target)
-        if target.exists():
+        if os.path.lexists(target):
             _refuse_foreign_files(target)
             if not force and any(target.iterdir()):
                 if not keep:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pipelines.datasets.beton import beton_layout
-from pipelines.datasets.store import FileRecord
+from pipelines.datasets.stored_files import FileRecord, npy_header
 
 
 class HashedFile:
@@ -34,8 +34,7 @@ class HashedFile:
 def write_npy(file: HashedFile, array: np.ndarray) -> None:
     """Writes an array in NumPy's format."""
     # Not np.save: given anything but a real file it copies in small pieces.
-    header = np.lib.format.header_data_from_array_1_0(array)
-    np.lib.format.write_array_header_1_0(file, header)
+    file.write(npy_header(array.dtype, array.shape))
     file.write(np.ascontiguousarray(array).data.cast("B"))
 
 
@@ -74,10 +73,8 @@ class ImagesWriter:
         self._write_header()
 
     def _write_header(self) -> None:
-        # NumPy leaves room in it for the longest number, so that its length does not depend on how many there are.
-        shape = (self.count, *self._shape)
-        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        # Its length does not depend on how many there are.
+        self._file.write(npy_header(np.dtype(np.uint8), (self.count, *self._shape)))
 
     def append(self, images: np.ndarray) -> None:
         """Adds some images: uint8, n x H x W x C."""

@@ -52,7 +52,7 @@ def test_what_conversion_writes_is_accepted(dataset):
 def test_a_cut_file_is_refused_wherever_it_was_cut(dataset, size):
     path = dataset.beton_path("train")
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(DataError, match=rf"train\.beton: (ends after )?{size:,} bytes.*convert digits .*--force`$"):
+    with pytest.raises(DataError, match=rf"train\.beton: (ends after )?{size:,} bytes.*--name small .*--force`$"):
         check_beton(dataset, "train")
 
 

@@ -160,6 +160,14 @@ def test_unwritable_data_folder_is_one_line(tmp_path, monkeypatch):
         convert("digits", tmp_path)
 
 
+def test_links_that_go_in_a_circle_are_one_line(tmp_path):
+    (tmp_path / "digits").symlink_to("digits")
+    for force in (False, True):
+        with pytest.raises(DataError, match=r"digits is a file, a folder is needed there: move it away"):
+            convert("digits", tmp_path, force=force)
+    assert names(tmp_path) == ["digits"]
+
+
 def test_link_to_another_place_is_followed(tmp_path):
     (tmp_path / "big-disk" / "converted").mkdir(parents=True)
     (tmp_path / "data").mkdir()

@@ -216,6 +216,8 @@ def test_parquet_files_that_do_not_say_what_they_hold(tmp_path):
     check("label: row 1 has no label", image=images, label=["a", None])
     check("labels from 1 to 2.*labels that count from 1 need 1 taken off", image=images, label=[1, 2])
     told = {"label": {"_type": "ClassLabel", "names": ["x", "y"]}}
+    twice = {"label": {"_type": "ClassLabel", "names": ["x", "x"]}}
+    check("several classes are called x, allowed: one of each name", twice, image=images, label=[0, 1])
     check("labels from -1 to 0", told, image=images, label=[-1, 0])
     check("labels from 0 to 2, .*allowed: whole numbers from 0 to 1", told, image=images, label=[0, 2])
     (tmp_path / "in.parquet").write_bytes((tmp_path / "in.parquet").read_bytes()[:-20])

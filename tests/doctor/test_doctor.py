@@ -260,7 +260,52 @@ def test_damage_is_named_with_the_command_that_mends_it(digits, tmp_path):
         describe_dataset("digits", tmp_path, verify=True),
         (labels.unlink(), describe_dataset("digits", tmp_path, verify=False))[1],
     ):
-        assert finding.state == "warning"
-        assert finding.detail.startswith(f"damaged: {labels}: ")
+        assert finding.state == "damaged"
+        assert finding.detail.startswith(f"{labels}: ")
         assert finding.remedy == f"mixmo-fast convert digits --data {tmp_path} --force"
         assert finding.remedy not in finding.detail
+
+
+@pytest.mark.parametrize(
+    ("damage", "found_by_sizes"),
+    [
+        (lambda folder: flip_last_bit(folder / "train_images.npy"), False),
+        (lambda folder: flip_last_bit(folder / "test.beton"), False),
+        (lambda folder: (folder / "test_images.npy").write_bytes(b""), True),
+        (lambda folder: (folder / "train.beton").unlink(), True),
+        (lambda folder: replace_in(folder / "dataset.json", '"flip": false', '"flip": true'), True),
+        (lambda folder: replace_in(folder / "dataset.json", '"title": "O', '"title": "0'), True),
+    ],
+    ids=["pixels", "beton", "cut", "gone", "manifest", "title"],
+)
+def test_a_damaged_data_set_is_told_and_ends_with_exit_code_2(command, quick, digits, tmp_path, damage, found_by_sizes):
+    shutil.copytree(digits / "digits", tmp_path / "digits")
+    assert command("doctor", "--data", tmp_path, "--verify")[0] == 0
+    damage(tmp_path / "digits")
+    file = tmp_path / "findings.json"
+    for option, is_found in ((), found_by_sizes), (("--verify",), True):
+        code, out, err = command("doctor", "--data", tmp_path, "--json", file, *option)
+        assert (code, err) == (2 if is_found else 0, "")
+        content = json.loads(file.read_text())
+        (finding,) = [one for one in content["findings"] if one["name"] == "digits"]
+        assert content["trainable"] is True
+        assert finding["state"] == ("damaged" if is_found else "ok")
+        assert ("Ready to train, but not on what is damaged: digits" in out) is is_found
+        assert (f"mixmo-fast convert digits --data {tmp_path} --force" in out) is is_found
+
+
+def flip_last_bit(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+def replace_in(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_the_help_says_when_the_exit_code_is_2(command):
+    assert "Exit code 2 where nothing can be trained, or a converted data set is damaged" in " ".join(
+        command("doctor", "--help")[1].split()
+    )

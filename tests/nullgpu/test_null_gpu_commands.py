@@ -41,7 +41,7 @@ def write_other_images(data: Path) -> None:
     labels = np.arange(20) % info.classes
     images = originals.random_images(20, info.height, info.width)
     (data / info.name).mkdir(parents=True)
-    content = OriginalImages(images, labels, images[:7], labels[:7], files=(), verified=True)
+    content = OriginalImages(images, labels, images[:7], labels[:7], files=(), verified=False)
     write_folder(info, content, data / info.name)
 
 

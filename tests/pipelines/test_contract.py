@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import importlib.util
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -276,6 +277,18 @@ def test_a_data_set_that_is_not_what_its_manifest_says_is_refused(data, pipeline
     dataset = dataclasses.replace(open_dataset(data, "cifar100"), **change)
     with pytest.raises(DataError, match=message):
         make_batches(config_of(*USUAL), dataset, pipeline, 1)
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_flipped_bit_of_a_pixel_is_found_before_the_first_batch(data, tmp_path, pipeline):
+    shutil.copytree(data / "cifar100", tmp_path / "cifar100")
+    dataset = open_dataset(tmp_path, "cifar100")
+    path = dataset.beton_path("train") if pipeline == "ffcv" else dataset.images_path("train")
+    content = path.read_bytes()
+    place = content.index(dataset.load_images("train")[50].tobytes())
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(DataError, match=rf"{path.name}: its sha256 is not that of what was written"):
+        make_batches(config_of(*USUAL), open_dataset(tmp_path, "cifar100"), pipeline, 1)
 
 
 # Beginning and ending

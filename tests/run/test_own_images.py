@@ -129,7 +129,7 @@ def test_damage_is_mended_by_the_command_for_own_images(pets, tmp_path):
     assert describe_dataset("pets", tmp_path, verify=True).state == "ok"
     (tmp_path / "pets" / "train_images.npy").write_bytes(b"")
     found = describe_dataset("pets", tmp_path, verify=False)
-    assert found.state == "warning"
+    assert found.state == "damaged"
     assert found.remedy == f"mixmo-fast convert folder PATH --name pets --data {tmp_path} --force"
 
 

@@ -20,8 +20,8 @@ IMAGES, HEIGHT, WIDTH = 60, 12, 16
 
 
 def write_small_dataset(data_dir: Path) -> Dataset:
-    """Random images under the name of the digits, in a folder of their own in `data_dir`."""
-    info = dataclasses.replace(DATASETS["digits"], height=HEIGHT, width=WIDTH)
+    """Random images in a folder of their own in `data_dir`; the catalogue does not know them."""
+    info = dataclasses.replace(DATASETS["digits"], name="small", height=HEIGHT, width=WIDTH)
     labels = np.random.default_rng(1).integers(0, info.classes, IMAGES)
     images = originals.random_images(IMAGES, HEIGHT, WIDTH)
     content = OriginalImages(images, labels, images[:7], labels[:7], files=(), verified=True)

@@ -19,6 +19,7 @@ from pipelines.datasets.beton import write_beton
 from pipelines.datasets.catalog import DATASETS
 from pipelines.datasets.convert import ConvertResult
 from pipelines.datasets.decoding import FITS, Fit
+from pipelines.datasets.manifest import FORMAT_VERSION
 from pipelines.datasets.names import is_converted, is_name
 from pipelines.datasets.own.decoder import Request
 from pipelines.datasets.own.decoders import Decoders
@@ -27,15 +28,14 @@ from pipelines.datasets.own.source import Chosen, Source, open_source
 from pipelines.datasets.sources_files import Progress
 from pipelines.datasets.store import (
     MANIFEST,
-    OWN_FORMAT_VERSION,
     Dataset,
-    FileRecord,
     Split,
     beton_name,
     images_name,
     labels_name,
     write_manifest,
 )
+from pipelines.datasets.stored_files import FileRecord
 from pipelines.datasets.whole_folder import flush_folder, make_whole, there_already
 from pipelines.datasets.writing import (
     ImagesWriter,
@@ -179,7 +179,7 @@ class _Job:
         files = (*ahead.result(), *self._write("test", test))
         mean, std = _moments(self.sums, self.squares, len(train) * self.size**2)
         return Dataset(
-            format=OWN_FORMAT_VERSION,
+            format=FORMAT_VERSION,
             name=name,
             title=name,
             classes=len(self.source.class_names),

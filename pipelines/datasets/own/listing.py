@@ -13,13 +13,13 @@ from typing import NamedTuple
 import numpy as np
 
 from mixmo_fast.errors import DataError
+from pipelines.datasets.manifest import MOST_CLASSES, most_frequent
 
 TRAIN = ("train", "training")
 TEST = ("val", "valid", "validation", "test")
 """What splits are called; of the second ones, that which is named first here becomes the test split."""
 
 _LONGEST_CLASS_NAME = 200
-_MOST_CLASSES = 100_000
 _LONGEST_SHOWN = 500  # characters; of longer names the beginning and the end
 
 
@@ -109,11 +109,13 @@ def number_classes(
         numbered = [np.fromiter((number[label] for label in some), np.int64, len(some)) for some in labels]
     for name in names:
         _check_class_name(where, name)
+    if len(set(names)) != len(names):
+        raise DataError(f"{where}: several classes are called {shown(most_frequent(names))}, allowed: one of each name")
     if len(names) < 2:
         one = f"one class, {shown(names[0])}" if names else "no class"
         raise DataError(f"{where}: found {one}, allowed: two classes or more")
-    if len(names) > _MOST_CLASSES:
-        raise DataError(f"{where}: found {len(names):,} classes, allowed: up to {_MOST_CLASSES:,}")
+    if len(names) > MOST_CLASSES:
+        raise DataError(f"{where}: found {len(names):,} classes, allowed: up to {MOST_CLASSES:,}")
     return names, numbered
 
 
