@@ -153,6 +153,13 @@ def test_nested_metadata_of_parquet_tells_nothing(tmp_path):
     assert convert(tmp_path / "in.parquet", tmp_path / "data").dataset.class_names == ("0", "1")
 
 
+def test_columns_of_parquet_whose_names_are_no_text_are_one_line(tmp_path):
+    path = tmp_path / "in.parquet"
+    write_parquet(path, "null")
+    path.write_bytes(path.read_bytes().replace(b"label", b"la\xc2el"))
+    refused(path, "cannot be read as parquet")
+
+
 def write_parquet(path: Path, described: str) -> None:
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

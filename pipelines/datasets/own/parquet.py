@@ -145,6 +145,6 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last, of a column's name
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: cannot be read as parquet ({reason})") from error
