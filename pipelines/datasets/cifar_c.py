@@ -8,6 +8,7 @@ of another data set should not be found halfway, or never. Legend: N images of t
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from types import MappingProxyType
 
 import numpy as np
@@ -179,5 +180,5 @@ def _map(path: Path) -> np.ndarray:
             if file.read(len(_MAGIC)) != _MAGIC:  # a plain pickle, say, or an archive of arrays
                 raise _WrongFileError(f"{path.name} is not a NumPy array")
         return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, ValueError, OverflowError, SyntaxError, TokenError) as error:  # the header is Python's notation
         raise _WrongFileError(f"{path.name} cannot be read ({' '.join(str(error).split())})") from error

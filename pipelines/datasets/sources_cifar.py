@@ -8,6 +8,7 @@ stand-ins of this file, and every other name is refused. Legend: N images, H W p
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Literal
 
@@ -54,6 +55,7 @@ def parse_batch(content: bytes, path: Path, info: DatasetInfo) -> tuple[np.ndarr
         DataError: The pickle is damaged, names anything but plain arrays, or holds other shapes or types.
     """
     try:
+        _refuse_large_memo(content)
         batch = _BatchUnpickler(io.BytesIO(content), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise almost anything, and only stand-ins have run
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -150,6 +152,13 @@ class _BatchUnpickler(pickle.Unpickler):
         if (module, name) not in _ADMITTED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no genuine file needs; refused")
         return _ADMITTED[module, name]
+
+
+def _refuse_large_memo(content: bytes) -> None:
+    """Refuses a pickle that gives something a number larger than it has parts: Python makes room up to that number."""
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+            raise pickle.UnpicklingError(f"its part {count:,} has the number {argument:,}")
 
 
 def _entry(batch: object, key: str) -> object:

@@ -26,12 +26,22 @@ from pipelines.datasets.names import is_hidden
 # Called with (description, done, total) every now and then during long work.
 Progress = Callable[[str, int, int], None]
 
-# What the standard library raises when a compressed file is cut short or damaged.
-DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError)
+# What the standard library raises when a file is cut short or damaged; numbers and names in headers are ValueErrors.
+DAMAGED = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    ValueError,
+    OverflowError,
+)
 
 _DOWNLOAD_TIMEOUT_S = 30.0
 
 _LARGEST_BYTES = 1 << 29  # of one original file, unpacked; the largest there is has 150 MB
+_UNREADABLE_FLAGS = 1 << 5 | 1 << 6  # patches, strong encryption
 _READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 
 
@@ -126,13 +136,18 @@ def check_zip(archive: zipfile.ZipFile, where: Path) -> None:
     for part in archive.infolist():
         if part.flag_bits & 1:
             problem = "is encrypted"
-        elif part.compress_type not in _READABLE:
+        elif part.compress_type not in _READABLE or part.flag_bits & _UNREADABLE_FLAGS:
             problem = "is packed by a method that Python cannot read"
         elif part.file_size > _LARGEST_BYTES:
             problem = f"holds a file of {part.file_size:,} bytes, more than any original"
         else:
             continue
-        raise DataError(f"{where}: {problem}: unpack it with another program and name the folder by --source")
+        raise unreadable_zip(where, problem)
+
+
+def unreadable_zip(where: Path, problem: str) -> DataError:
+    """The error for an archive that other programs can read."""
+    return DataError(f"{where}: {problem}: unpack it with another program and name the folder by --source")
 
 
 def is_hidden_path(path: str) -> bool:

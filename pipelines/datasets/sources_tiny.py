@@ -21,7 +21,15 @@ from PIL import Image, UnidentifiedImageError
 
 from mixmo_fast.errors import DataError
 from pipelines.datasets.catalog import DatasetInfo
-from pipelines.datasets.sources_files import DAMAGED, Progress, check_md5, check_zip, damaged, is_hidden_path
+from pipelines.datasets.sources_files import (
+    DAMAGED,
+    Progress,
+    check_md5,
+    check_zip,
+    damaged,
+    is_hidden_path,
+    unreadable_zip,
+)
 
 _SUFFIXES = (".jpeg", ".jpg")
 _CHUNK = 512
@@ -57,6 +65,8 @@ def read_tiny(
                 prefix, read = _prefix(names), archive.read
             seen = sorted(name for name in names if not is_hidden_path(name.removeprefix(prefix)))
             return _read_tree(info, where, seen, prefix, read, progress)
+    except NotImplementedError as error:  # the archive's directory asks for a later version of the format
+        raise unreadable_zip(where, f"is packed in a way that Python cannot read ({error})") from error
     except DAMAGED as error:
         raise damaged(where, error) from error
 

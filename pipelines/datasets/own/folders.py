@@ -45,7 +45,7 @@ def read_folders(folder: Path) -> Found:
         DataError: There are no class folders, or no images, or a folder cannot be read.
     """
     left = _LeftAlone()
-    inside = {entry.name: entry for entry in _entries(str(folder)) if entry.is_dir()}
+    inside = {entry.name: entry for entry in _entries(str(folder)) if _is_folder(entry)}
     splits = [word for word in (*TRAIN, *TEST) if word in inside]
     has_splits = any(word in TRAIN and _has_folders(inside[word].path) for word in splits)
     if not has_splits and splits and set(inside) <= {*TRAIN, *TEST}:
@@ -65,14 +65,14 @@ def _only_others(left: _LeftAlone) -> str:
 
 
 def _has_folders(folder: str) -> bool:
-    return any(entry.is_dir() for entry in _entries(folder))
+    return any(map(_is_folder, _entries(folder)))
 
 
 def _read_classes(folder: Path, left: _LeftAlone) -> Part:
     labels: list[str] = []
     paths: list[str] = []
     for entry in _entries(str(folder)):
-        if not entry.is_dir():
+        if not _is_folder(entry):
             left.add(entry.path)
             continue
         before = len(paths)
@@ -90,12 +90,27 @@ def _images(folder: str, left: _LeftAlone, above: tuple[tuple[int, int], ...]) -
     if identity in above:  # a link that leads back up
         return
     for entry in _entries(folder):
-        if entry.is_dir():
+        if _is_folder(entry):
             yield from _images(entry.path, left, (*above, identity))
         elif (name := entry.name)[name.rfind(".") :].lower() not in left.suffixes:  # a million times
             left.add(entry.path)
-        elif entry.is_file() or not Path(entry.path).exists():  # a broken link is an image that cannot be read
+        elif _may_be_image(entry):
             yield entry.path
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, or to where one may not look
+        return False
+
+
+def _may_be_image(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link that leads to none: an image that cannot be read."""
+    try:
+        return entry.is_file() or not os.path.exists(entry.path)  # noqa: PTH110
+    except OSError:
+        return True
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -20,6 +20,7 @@ TEST = ("val", "valid", "validation", "test")
 """What splits are called; of the second ones, that which is named first here becomes the test split."""
 
 _LONGEST_CLASS_NAME = 200
+_LONGEST_SHOWN = 500  # characters; of longer names the beginning and the end
 
 
 class Original(NamedTuple):
@@ -71,9 +72,10 @@ class Found:
 
 
 def shown(name: str | os.PathLike[str]) -> str:
-    """A name as a message can have it: one line, and printable whatever bytes it is made of."""
+    """A name as a message can have it: a line that is not long, and printable whatever bytes it is made of."""
     text = os.fspath(name).encode("utf-8", "backslashreplace").decode()
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return line if len(line) <= _LONGEST_SHOWN else f"{line[:200]}...{line[203 - _LONGEST_SHOWN :]}"
 
 
 def number_classes(

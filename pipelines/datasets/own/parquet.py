@@ -103,9 +103,13 @@ def _find_columns(path: Path, schema: Any) -> _Columns:
     classes = [name for name in labels if features.get(name, {}).get("_type") == "ClassLabel"]
     image = _choose(path, "image", images, [], ("image", "img"), schema)
     label = _choose(path, "label", labels, classes, ("label", "labels"), schema)
-    names = features.get(label, {}).get("names")
-    if isinstance(names, dict):
+    names = features.get(label, {}).get("names") or None
+    if isinstance(names, dict) and all(key.isascii() and key.isdigit() for key in names):
         names = [names[key] for key in sorted(names, key=int)]
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str | int) for name in names)):
+        raise DataError(
+            f"{path}: {shown(label)}: names of classes: found {shown(str(names))}, allowed: a list of names"
+        )
     return _Columns(image, label, tuple(map(str, names)) if names else None)
 
 
@@ -126,7 +130,7 @@ def _features(schema: Any) -> dict[str, dict]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: one for name, one in features.items() if isinstance(one, dict)}
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
 
 
@@ -141,6 +145,6 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with ParquetFile(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last, of a column's name
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: cannot be read as parquet ({reason})") from error

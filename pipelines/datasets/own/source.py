@@ -107,13 +107,16 @@ def open_source(path: Path, val: Path | None, val_fraction: float, split_seed: i
 def _find(path: Path) -> Found:
     if not path.exists():
         raise DataError(f"{path}: does not exist, allowed: a folder of images, a table, parquet files or tar archives")
+    _refuse_what_has_no_end(path)
     if path.is_dir():
         files = [inside for inside in sorted(path.iterdir()) if not is_hidden(inside.name)]
         if not any(one.suffix == ".parquet" for one in files) and (path / "data").is_dir():
             files += sorted((path / "data").glob("*.parquet"))  # where Hugging Face's repositories have them
         if parquet := [one for one in files if one.suffix == ".parquet"]:
+            _refuse_what_has_no_end(*parquet)
             return read_parquet(parquet)
         if tars := [one for one in files if one.suffix == ".tar"]:
+            _refuse_what_has_no_end(*tars)
             return read_tars(tars)
         return read_folders(path)
     match path.suffix.lower():
@@ -125,3 +128,10 @@ def _find(path: Path) -> Found:
             return read_table(path)
     allowed = ", ".join((*CSV_SUFFIXES, *JSON_SUFFIXES, ".parquet", ".tar"))
     raise DataError(f"{path}: found a file of another kind, allowed: a folder, or a file with {allowed}")
+
+
+def _refuse_what_has_no_end(*paths: Path) -> None:
+    """Refuses pipes and devices: reading one would wait, or go on, for ever, and images are read more than once."""
+    for path in paths:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise DataError(f"{path}: found a pipe or a device, allowed: a folder, or a file on a disk")

@@ -106,7 +106,7 @@ def _read_shard(path: Path, suffixes: frozenset[str]) -> _Shard:
                         raise DataError(f"{path}: {shown(key)} has two images, allowed: one for each key")
                     image = member
             finish()
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError, OverflowError) as error:  # also numbers in a header
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path}: not a whole, uncompressed tar archive ({reason})") from error
     return shard
