@@ -198,7 +198,6 @@ GADGETS: tuple[Callable[[str, random.Random], bytes], ...] = (
     _reduced(torch.load, "{}"),
     _reduced(shutil.copy, "/etc/hostname", "{}"),
     _reduced(__import__, "antigravity"),
-    _reduced(torch.ops.load_library, "{}"),
     _opcodes(b"cos\nsystem\n(S'touch {}'\ntR."),
     _opcodes(b"(S'touch {}'\nios\nsystem\n."),
     _opcodes(b"(cos\nsystem\nS'touch {}'\no."),

@@ -28,7 +28,7 @@ PROMISED |= {"disks": 100}
 class Troubled(Campaign):
     """Each of its inputs shows another fault, and between them there is one that does not."""
 
-    name, title, inputs, seconds = "troubled", "everything that can go wrong", 7, 3.0
+    name, title, inputs, seconds = "troubled", "everything that can go wrong", 7, 10.0
 
     def attempt(self, draw: random.Random, number: int, folder: Path) -> str:
         (folder / "own").write_text("x")
@@ -42,7 +42,7 @@ class Troubled(Campaign):
             case 4:
                 parse_config(3, "x")  # type: ignore[arg-type]
             case 5:
-                bytearray(3 * 2**30)[::4096] = b"x" * (3 * 2**18)
+                bytearray(9 * 2**28)[::4096] = bytes(9 * 2**16)
         return f"drawn {draw.randrange(1000)}"
 
 
