@@ -148,6 +148,18 @@ class ReferenceTraining:
             raise DataError(f"{problem}, or use fewer --workers") from error
 
     def _make_loader(self) -> DataLoader:
+        """The loader, whose workers start with its first iterator.
+
+        Raises:
+            DataError: There is no room for the locks that they share.
+        """
+        try:
+            # As many as it makes, and more: one that fails while it makes them complains again when it is forgotten.
+            locks = [_CONTEXT.Lock() for _ in range(8 * (self.workers + 1))] if self.workers else []
+        except OSError as error:
+            problem = f"/dev/shm has no room for the locks of {self.workers} processes ({error.strerror})"
+            raise DataError(f"{problem}: make it larger, or use --workers 0") from error
+        del locks
         return DataLoader(
             cast("torch.utils.data.Dataset", self._rows),  # all it asks of one is an item for a key
             batch_sampler=self._keys,

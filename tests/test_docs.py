@@ -116,7 +116,10 @@ def parse_module(module: str, words: Sequence[str]) -> None:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Parsed):
         patch.setattr(argparse.ArgumentParser, "parse_args", stop)
         patch.setattr(sys, "argv", [module, *words])
-        importlib.import_module(module).main()
+        found = importlib.import_module(module)
+        if hasattr(found, "__path__"):  # a package is run by its `__main__`
+            found = importlib.import_module(f"{module}.__main__")
+        found.main()
 
 
 @pytest.mark.parametrize("command", commands(), ids=str)

@@ -4,27 +4,21 @@ Each command's function declares its options and passes them on by name. Everyth
 functions, so that `--help` answers at once.
 """
 
-import errno
 import inspect
 import io
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from itertools import zip_longest
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, train
 from mixmo_fast.cli.benchmark import benchmark
+from mixmo_fast.cli.mendable import in_a_line, require_a_folder
 from mixmo_fast.cli.options import WHEN_ALONE
-from mixmo_fast.errors import MixmoError
-
-_LESS = "lower batch.rows, evaluation.rows or network.width (--set batch.rows=32), or end what else uses this"
-_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _as_command(work: Callable[..., None]) -> Callable[..., None]:
@@ -33,25 +27,13 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     @wraps(work)
     def command(*, debug: bool, **options: Any) -> None:
         try:
-            _require_a_folder()
+            require_a_folder()
             work(**options)
-        except MixmoError as error:
-            if debug:
-                raise
-            _end(" ".join(str(error).split()))
-        except (RuntimeError, MemoryError) as error:
-            line = _of_the_device(error)
+        except Exception as error:
+            line = in_a_line(error)
             if line is None or debug:
                 raise
             _end(line)
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            # Checkpoints and conversions say more; this is for whatever else was being written: a picture, an event.
-            if error.errno not in _MENDABLE or debug:
-                raise
-            path = f"{error.filename}: " if error.filename else ""
-            _end(f"{path}{error.strerror}; nothing older is lost")
 
     annotation = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
     asked = inspect.signature(work)
@@ -60,30 +42,6 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = asked.replace(parameters=[*asked.parameters.values(), debug])
     command.__annotations__ = work.__annotations__ | {"debug": annotation}
     return command
-
-
-def _require_a_folder() -> None:
-    """A `MixmoError` where the folder that the program was started in is gone: no relative path means anything."""
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        raise MixmoError("the folder that this was started in was removed; cd to one that is there") from None
-
-
-def _of_the_device(error: RuntimeError | MemoryError) -> str | None:
-    """What a user can do about an error of GPU or memory; None for any other, most of CUDA's among them: defects."""
-    first = (str(error).strip().splitlines() or [""])[0].split(". GPU")[0]
-    if re.match("CUDA (error: )?out of memory", first):  # torch's allocator, or CUDA itself where nothing is left
-        return f"{first}: {_LESS} GPU"
-    if isinstance(error, MemoryError):  # Python's own says nothing, numpy's the size and shape
-        return f"{first or 'no memory is left'}: {_LESS} machine"
-    if "DefaultCPUAllocator" in first:
-        asked = re.search(r"allocate (\d+) bytes", first)
-        size = f" for {int(asked[1]) / 1e9:.2f} GB" if asked else ""
-        return f"no memory is left{size}: {_LESS} machine"
-    if "busy or unavailable" in first:
-        return f"{first}: nvidia-smi shows who uses the GPU; one in exclusive mode serves one process at a time"
-    return None
 
 
 def _end(line: str) -> None:

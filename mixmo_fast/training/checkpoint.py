@@ -148,8 +148,8 @@ def read_plain(path: Path) -> object:
         foreign = re.search(r"GLOBAL ([\w.]+)", said)
         if foreign:
             raise CheckpointError(
-                f"{path}: holds more than tensors and plain values ({foreign[1]}), which could run code; refused, and "
-                "nothing of it was run"
+                f"{path}: holds more than tensors and plain values ({shorten(foreign[1])}), which could run code; refused, "
+                "and nothing of it was run"
             ) from error
         raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(said, 150)})") from error
 

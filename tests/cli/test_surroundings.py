@@ -11,6 +11,8 @@ import pytest
 import torch
 from lab import ROOT, Lab
 
+from mixmo_fast.cli.mendable import in_a_line
+
 NOWHERE = "/dev/null/x"
 
 
@@ -48,6 +50,17 @@ def test_a_training_needs_neither_a_home_nor_places_for_caches_nor_assertions(la
     done = run(*training(lab), options=("-OO",), **nowhere, **unset, LC_ALL="C", PYTHONSAFEPATH="1")
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
     assert "Everything is in" in done.stdout
+
+
+def test_no_room_for_compiled_kernels_names_the_variable():
+    """Raised where numba raises it: compiled code is kept by its own file, which names none of the user's."""
+    place = compile("raise OSError(28, 'No space left on device')", "x/numba/core/caching.py", "exec")
+    with pytest.raises(OSError) as raised:
+        exec(place)
+    line = in_a_line(raised.value)
+    assert (
+        line is not None and "the disk is full" in line and line.endswith("or name another folder by NUMBA_CACHE_DIR")
+    )
 
 
 def test_a_page_is_drawn_without_a_home_and_a_folder_for_matplotlib(a_run):

@@ -17,6 +17,7 @@ from small_dataset import assert_same_batch
 from mixmo_fast.batch import Batch
 from mixmo_fast.errors import DataError
 from mixmo_fast.mixing.recipe import Recipe
+from pipelines import reference as reference_pipeline
 from pipelines.assembly.assemble import normalisation_table
 from pipelines.reference import ReferenceTraining
 from pipelines.resident import ResidentTraining
@@ -209,6 +210,17 @@ def test_too_little_shared_memory_is_one_line():
     with pytest.raises(DataError, match=r"^/dev/shm has no room for .* make it larger, or use fewer --workers$"):
         list(batches)
     assert not alive(pid)
+    training.close()
+
+
+def test_no_shared_memory_for_locks_is_one_line(monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(reference_pipeline._CONTEXT, "Lock", full)
+    training = reference(recipe(), workers=2)
+    with pytest.raises(DataError, match=r"^/dev/shm has no room for the locks of 2 processes .* or use --workers 0$"):
+        next(training.epoch(1))
     training.close()
 
 
