@@ -147,9 +147,10 @@ def read_plain(path: Path) -> object:
         said = " ".join(str(error).split()) or type(error).__name__
         foreign = re.search(r"GLOBAL ([\w.]+)", said)
         if foreign:
+            name = shorten(foreign[1])
             raise CheckpointError(
-                f"{path}: holds more than tensors and plain values ({shorten(foreign[1])}), which could run code; refused, "
-                "and nothing of it was run"
+                f"{path}: holds more than tensors and plain values ({name}), which could run code; refused, and nothing of "
+                "it was run"
             ) from error
         raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(said, 150)})") from error
 

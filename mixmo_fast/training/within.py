@@ -47,10 +47,12 @@ def parse_within(content: dict[str, Any], ranks: int, where: str) -> Within | No
         return None
     try:
         within = Within(float(content["seconds"]), tuple(EpochSoFar(**one) for one in content["ranks"]))
-        numbers = [(one.steps, one.rows, one.hits, one.loss) for one in within.ranks]
-        assert numbers and all(type(value) is int and value >= 0 for one in numbers for value in one[:3])
-        assert all(type(one[3]) is float for one in numbers)
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        counts = [value for one in within.ranks for value in (one.steps, one.rows, one.hits)]
+        if not counts or any(type(value) is not int or value < 0 for value in counts):
+            raise ValueError(counts)
+        if any(type(one.loss) is not float for one in within.ranks):
+            raise ValueError(within.ranks)
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: damaged checkpoint: within: not a place in an epoch") from error
     if len(within.ranks) != ranks:
         raise CheckpointError(
