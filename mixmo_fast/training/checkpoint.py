@@ -149,8 +149,8 @@ def read_plain(path: Path) -> object:
         if foreign:
             name = shorten(foreign[1])
             raise CheckpointError(
-                f"{path}: holds more than tensors and plain values ({name}), which could run code; refused, and nothing "
-                "of it was run"
+                f"{path}: holds more than tensors and plain values ({name}), which could run code; refused, and "
+                "nothing of it was run"
             ) from error
         raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(said, 150)})") from error
 
