@@ -18,10 +18,12 @@ if TYPE_CHECKING:  # it needs torch, which a table of times does not
 _SECONDS_BETWEEN_UPDATES = 2.0
 # Without a bar the totals are only asked whether the loss is still finite.
 _SECONDS_BETWEEN_CHECKS = 30.0
+# The first step compiles, the second may be captured: what follows is the pace, once as many are timed.
+_WARM_UP_STEPS = _LEAST_STEPS = 2
 
 
 class RunProgress:
-    """Shows epoch, loss, accuracy, rows/s and the time left.
+    """Shows epoch, loss, accuracy, and, once they are known, rows/s and the time left.
 
     Args:
         console: Where to.
@@ -44,8 +46,11 @@ class RunProgress:
         self._steps_per_epoch = steps_per_epoch
         self._total = epochs * steps_per_epoch
         self._started_at = (first_epoch - 1) * steps_per_epoch + (within.steps if within else 0)
-        self._rows_before = within.rows if within else 0  # of the running epoch, which somebody else took
-        self._began = self._shown = self._epoch_began = time.perf_counter()
+        self._taken = 0  # steps, by this process
+        self._shown = time.perf_counter()
+        self._since: tuple[float, int] | None = None  # when the warm-up was over, and after how many steps of the run
+        self._epoch_since = (self._shown, 0)  # likewise in the running epoch, without what was between epochs
+        self._rate = ""
         self._bar: Progress | None = None
         if console.is_terminal:
             self._bar = Progress(
@@ -71,43 +76,52 @@ class RunProgress:
     def step(self, epoch: int, step: int, totals: "Callable[[], StepTotals]") -> None:
         """Called after each step; `totals` waits for the device, so it is not called more often than is of use."""
         now = time.perf_counter()
-        if step == 0:
-            self._epoch_began, self._rows_before = now, 0
+        done = (epoch - 1) * self._steps_per_epoch + step + 1
+        self._taken += 1
+        if self._taken == _WARM_UP_STEPS:
+            self._since = now, done
+        if step == 0 or self._taken == _WARM_UP_STEPS:
+            self._epoch_since = now, step
         if now - self._shown < (_SECONDS_BETWEEN_CHECKS if self._bar is None else _SECONDS_BETWEEN_UPDATES):
             return
         self._shown = now
         so_far = totals()
         if self._bar is None:
             return
-        rate = (so_far.rows - self._rows_before) / max(1e-9, now - self._epoch_began)
-        done = (epoch - 1) * self._steps_per_epoch + step + 1
+        began, first = self._epoch_since
+        if self._taken >= _WARM_UP_STEPS + _LEAST_STEPS and step >= first + _LEAST_STEPS:
+            rows_per_step = so_far.rows / (step + 1)
+            self._rate = f"  {rows_per_step * (step - first) / (now - began):,.0f} rows/s"
         self._bar.update(
             self._task,
             completed=done,
-            description=(
-                f"epoch {epoch}/{self._epochs}  loss {so_far.loss:.3f}  train top-1 {100 * so_far.top1:.1f} %  "
-                f"{rate:,.0f} rows/s"
-            ),
-            left=f"{duration(self._left(done))} left",
+            description=f"epoch {epoch}/{self._epochs}  loss {so_far.loss:.3f}  train top-1 {100 * so_far.top1:.1f} %"
+            f"{self._rate}",
+            left=self._left(done),
         )
 
     def epoch(self, done: Epoch) -> None:
         """Prints the line of a finished epoch, of which training has said everything."""
         test = "" if done.top1 is None else f"  test top-1 {100 * done.top1:6.2f} %"
         memory = f"  {done.in_words()}" if done.in_words() else ""
-        left = self._left(done.epoch * self._steps_per_epoch)
+        steps = done.epoch * self._steps_per_epoch
+        left = self._left(steps)
+        if self._bar is not None:
+            self._bar.update(self._task, completed=steps, left=left)
         width = len(str(self._epochs))
         self._console.print(
             f"epoch {done.epoch:>{width}}/{self._epochs}  loss {done.train_loss:6.3f}{test}  "
-            f"{done.rows_per_second:8,.0f} rows/s{memory}  {duration(left)} left",
+            f"{done.rows_per_second:8,.0f} rows/s{memory}{f'  {left}' if left else ''}",
             highlight=False,
             soft_wrap=True,
         )
 
-    def _left(self, done: int) -> float:
-        """Expected seconds to the end of the run, at the pace so far."""
-        taken = max(1, done - self._started_at)
-        return (time.perf_counter() - self._began) / taken * (self._total - done)
+    def _left(self, done: int) -> str:
+        """`3 min 05 s left` to the end of the run, at the pace since the warm-up; empty before that is known."""
+        if self._since is None or done < self._since[1] + _LEAST_STEPS:
+            return ""
+        began, first = self._since
+        return f"{duration((time.perf_counter() - began) / (done - first) * (self._total - done))} left"
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from mixmo_fast import __version__
 from mixmo_fast.files import write_text
 from mixmo_fast.runfolder.names import METRICS, METRICS_TABLE, TENSORBOARD
 from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.runfolder.scores import SCORES
 from mixmo_fast.training.events import Events
 
 _RECORDED_PACKAGES = ("numpy", "numba", "scipy", "scikit-learn")
@@ -73,7 +74,7 @@ class RunLog:
         self._events.close()
 
     def append(self, epoch: Epoch) -> None:
-        """Records an epoch; its scalars go to TensorBoard by their names.
+        """Records an epoch; its scalars go to TensorBoard, in the groups of `_tag`.
 
         Raises:
             MixmoError: When a file cannot be written.
@@ -82,10 +83,10 @@ class RunLog:
         self._write_metrics()
         for name, value in epoch.as_dict().items():
             if isinstance(value, int | float) and name != "epoch":
-                self._add_scalar(name, value, epoch.epoch)
+                self._add_scalar(_tag(name), value, epoch.epoch)
             elif isinstance(value, list):
                 for member, own in enumerate(value):
-                    self._add_scalar(f"{name}/{member}", own, epoch.epoch)
+                    self._add_scalar(f"{_tag(name)}/{member}", own, epoch.epoch)
 
     def picture(self, name: str, path: Path) -> None:
         """Shows a picture file in TensorBoard."""
@@ -120,6 +121,16 @@ class RunLog:
         from torch.utils.tensorboard.summary import scalar  # takes a second to import
 
         self._events.add(scalar(name, value), epoch)
+
+
+def _tag(name: str) -> str:
+    """`train/loss`, `test/top1`, `members/top1`, `speed/rows_per_second`: TensorBoard folds what is before a slash."""
+    if name == "learning_rate" or (name.startswith("train_") and name != "train_seconds"):
+        return f"train/{name.removeprefix('train_')}"
+    if name in SCORES:
+        of_members = SCORES[name].of == "members"
+        return f"members/{name.removeprefix('member_')}" if of_members else f"test/{name}"
+    return f"speed/{name}"
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, bool | int | float | str]]:

@@ -63,12 +63,41 @@ def test_durations_are_said_as_a_person_says_them(seconds, words):
     assert duration(seconds) == words
 
 
+def pace(monkeypatch, times, before=None, steps=10, rows_per_step=160):
+    """A run of one epoch on a clock; what its bar says after each step."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    run = RunProgress(Console(file=io.StringIO(), force_terminal=True, width=150), 1, steps, 1, before)
+    first, said = before.steps if before else 0, []
+    for step, now[0] in enumerate(times, start=first):
+        run.step(1, step, lambda step=step: StepTotals(loss=1.0, top1=0.5, rows=(step + 1) * rows_per_step))
+        task = run._bar.tasks[0]
+        said.append((task.completed, task.description.rpartition("%  ")[2], task.fields["left"]))
+    return said
+
+
+def test_rate_and_time_left_are_said_once_two_steps_past_the_warm_up_are_timed(monkeypatch):
+    """The first step compiles for half a minute; the others take two seconds each."""
+    said = pace(monkeypatch, [30.0, 40.0, 42.0, 44.0, 46.0])
+    assert [left for _, _, left in said] == ["", "", "", "12 s left", "10 s left"]
+    assert ["rows/s" in rate for _, rate, _ in said] == [False, False, False, True, True]
+    assert said[-1][1] == "80 rows/s"
+
+
 def test_a_run_that_goes_on_within_an_epoch_counts_from_there(monkeypatch):
-    """Two of four steps were taken before, and one more in two seconds; a look at the clock is two seconds later."""
-    clock = iter((0.0, 2.0, 4.0))
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(clock))
     before = EpochSoFar(steps=2, rows=320, loss=2.0, hits=100)
-    run = RunProgress(Console(file=io.StringIO(), force_terminal=True, width=150), 1, 4, 1, before)
-    run.step(1, 2, lambda: StepTotals(loss=1.0, top1=0.5, rows=480))
-    assert "80 rows/s" in run._bar.tasks[0].description
-    assert (run._bar.tasks[0].completed, run._bar.tasks[0].fields["left"]) == (3, "4 s left")
+    said = pace(monkeypatch, [30.0, 40.0, 42.0, 44.0], before)
+    assert said[-1] == (6, "80 rows/s", "8 s left")
+
+
+def test_the_bar_ends_full(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    run = RunProgress(Console(file=io.StringIO(), force_terminal=True, width=150), 2, 5)
+    for epoch in (1, 2):
+        for step in range(5):
+            now[0] += 0.1
+            run.step(epoch, step, lambda: StepTotals(loss=1.0, top1=0.5, rows=1))
+        run.epoch(Epoch(epoch=epoch, train_loss=1.0, rows_per_second=1.0))
+        assert run._bar.tasks[0].completed == 5 * epoch
+    assert run._bar.finished and run._bar.tasks[0].fields["left"] == "0 s left"

@@ -19,13 +19,21 @@ def events(trained) -> EventAccumulator:
 
 def test_every_score_is_a_curve(events, trained):
     history = read_history(trained.run)
-    for name in ("top1", "nll", "ece", "train_loss", "learning_rate", "rows_per_second", "disagreement"):
-        values = events.Scalars(name)
+    test = {f"test/{name}": name for name in ("top1", "nll", "ece")}
+    train = {"train/loss": "train_loss", "train/learning_rate": "learning_rate", "train/top1": "train_top1"}
+    others = {"speed/rows_per_second": "rows_per_second", "members/disagreement": "disagreement"}
+    for tag, name in (test | train | others).items():
+        values = events.Scalars(tag)
         assert [value.step for value in values] == [1, 2, 3, 4]
         assert [value.value for value in values] == pytest.approx([row[name] for row in history], rel=1e-6)
     for member in (0, 1):
-        values = [value.value for value in events.Scalars(f"member_top1/{member}")]
+        values = [value.value for value in events.Scalars(f"members/top1/{member}")]
         assert values == pytest.approx([row["member_top1"][member] for row in history], rel=1e-6)
+
+
+def test_curves_stand_in_groups(events):
+    groups = {tag.partition("/")[0] for tag in events.Tags()["scalars"]}
+    assert groups == {"train", "test", "members", "speed", "final"}
 
 
 def test_the_mixed_batch_is_a_picture(events, trained):
