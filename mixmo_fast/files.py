@@ -5,6 +5,7 @@ meanwhile (a full disk, Ctrl-C, a power cut) leaves the older file as it was. No
 file: the link is replaced.
 """
 
+import ctypes
 import errno
 import io
 import os
@@ -29,6 +30,7 @@ _NO_ROOM = {
 _OWN_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _PROCESS = secrets.token_hex(4)  # of this process, whose number another one may have had: in a container, that of each
 _LONGEST = 100  # bytes of a name that its temporary name repeats; file systems allow 255 in all
+_HERE, _EXCHANGE = -100, 2  # of `renameat2`: AT_FDCWD, RENAME_EXCHANGE
 _MOST_LINKS = 40  # that lead to each other, as the system allows
 
 
@@ -173,6 +175,15 @@ def remove_abandoned(path: Path) -> None:
             left.unlink()
 
 
+def swap(one: Path, other: Path) -> bool:
+    """Exchanges two names at once, so that at no time one of them is missing; false where the system cannot (yet)."""
+    try:
+        exchange = ctypes.CDLL(None, use_errno=True).renameat2  # Linux, on most file systems
+    except (AttributeError, OSError):
+        return False
+    return exchange(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
 def flush_folder(folder: Path) -> None:
     """Brings a folder's list of names to the disk, where the file system can."""
     with suppress(OSError):
@@ -217,6 +228,7 @@ class _NewFile(io.FileIO):
 
 def _name_first(file: Path, alias: Path) -> None:
     """Gives a file a further name, all at once; a copy of it where the file system has no hard links."""
+    remove_abandoned(alias)
     link = temporary_name(alias)
     try:
         os.link(file, link)

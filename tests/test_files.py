@@ -16,7 +16,7 @@ from small_disk import fill_disk, room_for, state
 
 from mixmo_fast import files
 from mixmo_fast.errors import MixmoError
-from mixmo_fast.files import appending, replacing, temporary_name, write_bytes, write_text
+from mixmo_fast.files import appending, replacing, swap, temporary_name, write_bytes, write_text
 
 OLD, NEW = b"old " * 1000, b"new" * 3000
 DO = {
@@ -237,3 +237,24 @@ def test_a_library_cannot_write_past_the_file_by_its_number(old):
     with replacing(old) as file, pytest.raises(OSError, match="fileno"):
         file.fileno()
     assert files.abandoned(old) == []
+
+
+def test_two_folders_exchange_their_names_at_once_where_the_system_can(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "content").write_text(name)
+    if not swap(tmp_path / "one", tmp_path / "other"):
+        pytest.skip("not on this file system")
+    assert (tmp_path / "one" / "content").read_text() == "other"
+    assert (tmp_path / "other" / "content").read_text() == "one"
+    assert not swap(tmp_path / "one", tmp_path / "missing") and (tmp_path / "one").is_dir()
+
+
+def test_names_for_the_same_file_clear_away_what_a_dead_process_left(tmp_path, monkeypatch):
+    alias = tmp_path / "best.pt"
+    left = temporary_name(alias)
+    left.write_text("x")
+    monkeypatch.setattr(files, "_PROCESS", "0" * 8)  # this process is another one now
+    with replacing(tmp_path / "last.pt", [alias]) as file:
+        file.write(b"y")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.pt", "last.pt"]

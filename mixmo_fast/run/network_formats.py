@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
-from mixmo_fast.files import abandoned, cannot_write, flush_folder, temporary_name, write_bytes, write_text
+from mixmo_fast.files import abandoned, cannot_write, flush_folder, swap, temporary_name, write_bytes, write_text
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.runfolder.exported import ExportedNetwork
@@ -140,9 +140,10 @@ def write_safetensors(network: MixMo, facts: ExportedNetwork, out: Path) -> None
     try:
         write_bytes(new / WEIGHTS, weights)
         write_text(new / FACTS, json.dumps(facts.as_dict(), indent=1) + "\n")
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
+        if not (out.exists() and swap(new, out)):
+            if out.exists():
+                out.rename(old)
+            new.rename(out)
         flush_folder(out.parent)
     except (OSError, MixmoError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__

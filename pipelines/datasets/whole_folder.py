@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mixmo_fast.errors import DataError
-from mixmo_fast.files import abandoned, flush_folder, reason, temporary_name
+from mixmo_fast.files import abandoned, flush_folder, reason, swap, temporary_name
 from pipelines.datasets.store import FILE_NAMES, MANIFEST, Dataset, open_dataset, read_manifest
 
 _OURS = frozenset((*FILE_NAMES, MANIFEST))
@@ -80,14 +80,15 @@ def _move_into_place(temporary: Path, target: Path, force: bool) -> bool:
             raise
         if not force:
             return False
-        old = temporary_name(target, "old")
-        target.rename(old)
-        try:
-            temporary.rename(target)
-        except BaseException:
-            old.rename(target)
-            raise
-        _remove_ours(old)
+        if not swap(temporary, target):
+            old = temporary_name(target, "old")
+            target.rename(old)
+            try:
+                temporary.rename(target)
+            except BaseException:
+                old.rename(target)
+                raise
+            _remove_ours(old)
     flush_folder(target.parent)
     return True
 

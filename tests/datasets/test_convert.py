@@ -15,6 +15,7 @@ import pytest
 import pipelines.datasets.convert as module
 import pipelines.datasets.whole_folder as whole
 from mixmo_fast.errors import DataError
+from pipelines.datasets import whole_folder
 from pipelines.datasets.convert import convert
 from pipelines.datasets.store import FILE_NAMES, MANIFEST, open_dataset
 
@@ -103,7 +104,8 @@ def test_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path, monkeypatch, 
     assert names(tmp_path) == []
 
 
-def test_failed_swap_puts_the_old_folder_back(tmp_path, monkeypatch):
+def test_a_failed_move_puts_the_old_folder_back_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole_folder, "swap", lambda *_: False)
     convert("digits", tmp_path)
     before = state(tmp_path / "digits")
     rename = Path.rename
