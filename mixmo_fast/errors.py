@@ -5,6 +5,11 @@ with `--debug`. Anything else that is raised is a defect of the program and keep
 """
 
 
+def printable(text: str) -> str:
+    """A text in which whatever could steer a terminal, or break a line, is spelt out."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 def shorten(text: str, limit: int = 60) -> str:
     """A text that was found, for a message: on one line, printable, cut after `limit` characters."""
     text = text if text.isprintable() else repr(text)

@@ -19,6 +19,7 @@ from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, t
 from mixmo_fast.cli.benchmark import benchmark
 from mixmo_fast.cli.mendable import in_a_line, require_a_folder
 from mixmo_fast.cli.options import WHEN_ALONE
+from mixmo_fast.errors import printable
 
 
 def _as_command(work: Callable[..., None]) -> Callable[..., None]:
@@ -46,8 +47,7 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
 
 def _end(line: str) -> None:
     """Ends with 2 and a line in which whatever could steer a terminal is spelt out."""
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in line)
-    print(f"mixmo-fast: {shown}", file=sys.stderr)
+    print(f"mixmo-fast: {printable(line)}", file=sys.stderr)
     raise typer.Exit(2)
 
 

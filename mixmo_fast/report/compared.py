@@ -11,6 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from mixmo_fast.errors import printable
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.runfolder.scores import definition
@@ -157,7 +158,7 @@ class ConfigurationResult(Record):
         marks = []
         if self.epochs != self.full_epochs:
             marks.append(f"{self.epochs} of {self.full_epochs} epochs")
-        marks += [f"other settings: {one}" for one in self.changed]
+        marks += [f"other settings: {printable(one)}" for one in self.changed]
         if len(self.complete) < len(self.seeds):
             marks.append(f"{len(self.complete)} of {len(self.seeds)} seeds")
             found = [seed.status for seed in self.seeds]

@@ -1,7 +1,9 @@
 """The words of a comparison, and `results.md`: the paper's tables with our numbers beside the published ones."""
 
+import html
 from collections.abc import Iterable, Sequence
 
+from mixmo_fast.errors import printable
 from mixmo_fast.report.compared import ConfigurationResult, Results, Statistic
 from mixmo_fast.report.words import UNKNOWN, decimal, whole
 
@@ -19,11 +21,11 @@ def as_markdown(results: Results, command: str) -> str:
     for title, rows in results.tables:
         heads = table_heads(results, rows)
         lines = [_line([head for head, _ in heads]), _line(["---:" if number else "---" for _, number in heads])]
-        lines += [_line(map(_escaped, table_row(row, results))) for row in rows]
+        lines += [_line(map(_cell, table_row(row, results))) for row in rows]
         parts += [f"## {title}", "\n".join(lines)]
     for heading, items in (("Failed", failures(results)), ("Left out", results.left_out)):
         if items:
-            parts += [f"## {heading}", "\n".join(f"- {item}" for item in items)]
+            parts += [f"## {heading}", "\n".join(f"- {_escaped(item)}" for item in items)]
     parts += ["## How to write this anew", f"```\n{command}\n```"]
     return "\n\n".join(parts) + "\n"
 
@@ -164,4 +166,9 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|")
+    """What is shown as it is, without a tag."""
+    return html.escape(printable(text), quote=False).replace("\\", "\\\\")
+
+
+def _cell(text: str) -> str:
+    return _escaped(text).replace("|", "\\|")

@@ -20,12 +20,12 @@ from typing import TextIO
 
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.schema import SCIENCE
-from mixmo_fast.errors import MixmoError
-from mixmo_fast.files import appending, write_text
+from mixmo_fast.errors import MixmoError, printable
+from mixmo_fast.files import appending, open_own, write_text
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.lock import RunHeldError
 from mixmo_fast.runfolder.names import CONFIG, FAILED, LOG, METRICS, SHARED_GPU, SUMMARY
-from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.record import read_bytes, read_record
 from mixmo_fast.runfolder.records import RunSummary
 
 PROGRAM = "mixmo-fast"
@@ -104,8 +104,8 @@ def is_complete(run: PlannedRun, out: Path) -> bool:
 def epochs_done(folder: Path) -> int:
     """Whole epochs in a run folder's `metrics.jsonl`, a line each; 0 where there is none."""
     try:
-        return (folder / METRICS).read_bytes().count(b"\n")
-    except OSError:
+        return (read_bytes(folder / METRICS) or b"").count(b"\n")
+    except MixmoError:
         return 0
 
 
@@ -186,12 +186,12 @@ def _say(log: TextIO, error: MixmoError) -> str:
 def last_line(path: Path) -> str:
     """The last line of a log that says something, without the program's name; empty where there is none."""
     try:
-        with path.open("rb") as file:
+        with os.fdopen(open_own(path, os.O_RDONLY), "rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             lines = file.read().decode(errors="replace").split("\n")
     except OSError:
         return ""
-    line = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    line = next((printable(line.strip()) for line in reversed(lines) if line.strip()), "")
     return line.removeprefix(f"{PROGRAM}: ")
 
 

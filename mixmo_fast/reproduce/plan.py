@@ -31,6 +31,7 @@ from mixmo_fast.reproduce.own_data import OwnData, find_own_data
 from mixmo_fast.reproduce.shorten import check_scale, shorten
 from mixmo_fast.reproduce.targets import Experiment, find_experiments
 from mixmo_fast.reproduce.work import NetworkSize, network_size
+from mixmo_fast.runfolder.record import read_bytes
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
 
 PLAN = "plan.json"
@@ -263,12 +264,11 @@ def read_plan(out: Path) -> ReproductionPlan:
         MixmoError: When there is none, or none of this version.
     """
     path = out / PLAN
+    content = read_bytes(path)
+    if content is None:
+        raise MixmoError(f"{path}: not there; is {out} the --out of a `mixmo-fast reproduce`?")
     try:
-        return ReproductionPlan.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise MixmoError(f"{path}: not there; is {out} the --out of a `mixmo-fast reproduce`?") from None
-    except OSError as error:
-        raise MixmoError(f"{path}: cannot read: {error.strerror}") from error
+        return ReproductionPlan.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

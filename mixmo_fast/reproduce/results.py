@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mixmo_fast.config.schema import AnyNetwork, Config, NetworkConfig
 from mixmo_fast.config.titles import augmentation_of, method_of
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import MixmoError, printable
 from mixmo_fast.networks.kinds import KINDS
 from mixmo_fast.report.compared import DEFINITIONS, ConfigurationResult, Results, SeedResult, Statistic
 from mixmo_fast.reproduce.found import FoundRun, find_runs, known_work
@@ -61,7 +61,8 @@ def collect(places: Sequence[Path], beside: Path) -> Results:
         reference = config_of_name(name) or firsts.setdefault(name, config)
         rows.append((order_of(name, config), _configuration(runs, reference)))
     rows.sort(key=lambda row: row[0])
-    return Results(configurations=tuple(row for _, row in rows), left_out=tuple(left_out), definitions=DEFINITIONS)
+    ordered = tuple(row for _, row in rows)
+    return Results(configurations=ordered, left_out=tuple(map(printable, left_out)), definitions=DEFINITIONS)
 
 
 def _seed_result(run: FoundRun, beside: Path) -> SeedResult:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import MixmoError, printable
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.history import read_progress
 from mixmo_fast.runfolder.lock import lock_owner
 from mixmo_fast.runfolder.names import FAILED, SUMMARY, has_begun
+from mixmo_fast.runfolder.record import read_bytes
 from mixmo_fast.runfolder.records import Epoch
 
 Status = Literal["complete", "running", "stopped", "waiting", "failed"]
@@ -84,7 +85,9 @@ def read_state(folder: Path, planned: PlannedRun) -> RunState:
     error = _first_line(folder / FAILED)
     # A run whose number of epochs was raised has the summary of the shorter one until it ends again; one that was
     # refused after it had ended, because other settings were asked for, has failed nevertheless.
-    has_ended = summary is not None and (summary.epochs or 0) >= planned.epochs
+    # So has one whose epochs were lost: the same command writes them anew from its checkpoint.
+    ended_at = min(summary.epochs or 0, history[-1].epoch) if summary and history else 0
+    has_ended = ended_at >= planned.epochs
     if has_ended and (error is None or _is_newer(folder / SUMMARY, folder / FAILED)):
         return _state(planned, "complete", history)
     if owner is not None:
@@ -159,12 +162,12 @@ def _state(
 
 
 def _first_line(path: Path) -> str | None:
-    """Of a small text file; None where there is none, or nothing in it yet."""
+    """Of a small text file, printable; None where there is none that can be read, or nothing in it yet."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
+        lines = (read_bytes(path) or b"").decode(errors="replace").split("\n")
+    except MixmoError:
         return None
-    return next((line.strip() for line in lines if line.strip()), None)
+    return next((printable(line.strip()) for line in lines if line.strip()), None)
 
 
 def _is_newer(one: Path, other: Path) -> bool:

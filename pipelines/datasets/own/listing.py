@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mixmo_fast.errors import DataError
+from mixmo_fast.errors import DataError, printable
 from pipelines.datasets.manifest import MOST_CLASSES, most_frequent
 
 TRAIN = ("train", "training")
@@ -74,7 +74,7 @@ class Found:
 def shown(name: str | os.PathLike[str]) -> str:
     """A name as a message can have it: a line that is not long, and printable whatever bytes it is made of."""
     text = os.fspath(name).encode("utf-8", "backslashreplace").decode()
-    line = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    line = printable(text)
     return line if len(line) <= _LONGEST_SHOWN else f"{line[:200]}...{line[203 - _LONGEST_SHOWN :]}"
 
 
