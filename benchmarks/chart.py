@@ -7,6 +7,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from benchmarks.pipelines import REFERENCE
+from mixmo_fast.files import replacing
 
 _COLOURS = {"resident": "#1f6f8b", "ffcv": "#4f9d69", "dali": "#c98f2b", REFERENCE: "#8c8c8c"}
 
@@ -51,4 +52,5 @@ def plot_benchmark(result: Mapping[str, Any], title: str, path: Path) -> None:
         axes.set_xlim(0, 1.22 * fastest)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes_of[-1].set_xlabel(f"rows a second (median of {result['repetitions']}, with the smallest and the largest)")
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=120)

@@ -23,6 +23,7 @@ from PIL import Image
 from rich.console import Console
 
 from mixmo_fast.cores import available_cores
+from mixmo_fast.files import write_text
 from mixmo_fast.training.runlog import environment
 from pipelines.datasets.decoding import FILTER
 from pipelines.datasets.own.convert import convert_folder
@@ -51,8 +52,7 @@ def main() -> None:
         f"{statistics.median(result['conversion_seconds']):.2f} s, ratio {result['ratio']:.2f}",
         highlight=False,
     )
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(options.json, json.dumps(result, indent=1) + "\n")
 
 
 def measure(folder: Path, size: int, repetitions: int) -> dict[str, Any]:

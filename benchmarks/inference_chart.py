@@ -6,6 +6,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from mixmo_fast.files import replacing
+
 _COLOURS = ("#8c8c8c", "#c98f2b", "#e3c48d", "#1f6f8b", "#7fb3c8", "#9b2d30", "#4f9d69", "#6a4c93")
 
 
@@ -37,7 +39,8 @@ def plot_inference(result: Mapping[str, Any], path: Path) -> None:
             unused.set_axis_off()
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower left", ncols=3, fontsize=8, frameon=False)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=130)
 
 
 def _panel(axes, settings: list, names: list[str], baseline: str) -> None:

@@ -29,6 +29,7 @@ from benchmarks.training_setting import TrainingBenchmark, make_config
 from mixmo_fast.evaluation.metrics import ensemble_logits, evaluate_logits
 from mixmo_fast.evaluation.selective import select
 from mixmo_fast.evaluation.temperature import scale_two_fold
+from mixmo_fast.files import write_text
 from mixmo_fast.run import build
 from mixmo_fast.training.precision import Precision, choose_precision, processor_has_bf16
 from mixmo_fast.training.runlog import environment
@@ -77,8 +78,7 @@ def main() -> None:
     device = build.choose_device(options.device)
     result = measure(device, options.images, options.repetitions)
     show(result, Console(width=160))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(options.json, json.dumps(result, indent=1) + "\n")
 
 
 def measure(device: torch.device, images: int, repetitions: int) -> dict[str, Any]:

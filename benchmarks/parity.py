@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from mixmo_fast.files import write_text
 from mixmo_fast.run.build import choose_device
 from mixmo_fast.run.train import train_run
 from mixmo_fast.runfolder.history import read_progress
@@ -126,8 +127,7 @@ def main() -> None:
                 )
             result |= environment(choose_device(options.device))
             result["runs"][name] = compare(name, runs)
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(result, indent=1) + "\n")
+            write_text(options.json, json.dumps(result, indent=1) + "\n")
     for name, run in result["runs"].items():
         console.print(
             f"{name}: {run['mean_top1']:.2f} % (reference {run['reference_mean_top1']:.2f} %, difference "

@@ -29,6 +29,7 @@ from rich.table import Table
 
 from mixmo_fast.config.paper import PAPER_RUNS, paper_config
 from mixmo_fast.cores import available_cores
+from mixmo_fast.files import write_text
 from mixmo_fast.mixing.definition import draw_by_definition
 from mixmo_fast.mixing.fast import draw_in_kernels
 from mixmo_fast.mixing.recipe import Recipe
@@ -77,8 +78,7 @@ def main() -> None:
         parser.error("allowed: --repetitions at least 1, --seconds above 0")
     result = measure(RUNS, options.repetitions, options.seconds)
     show(result, Console(width=160))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(options.json, json.dumps(result, indent=1) + "\n")
 
 
 def measure(runs: Sequence[str], repetitions: int, seconds: float) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.stopwatch import seconds_of
+from mixmo_fast.files import write_text
 from mixmo_fast.run.build import choose_device
 from mixmo_fast.run.evaluate import evaluate_run
 from mixmo_fast.run.train import train_run
@@ -54,8 +55,7 @@ def main() -> None:
         **environment(choose_device("auto")),
     }
     console.print(f"median of {len(runs)} seeds: {100 * result['median_top1']:.2f} %, {result['median_seconds']:.1f} s")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    write_text(options.json, json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.opponents import REFERENCE
 from benchmarks.training_report import title
+from mixmo_fast.files import replacing
 
 _OURS, _REFERENCE, _OTHER, _CEILING = "#1f6f8b", "#8c8c8c", "#c98f2b", "#9b2d30"
 
@@ -60,8 +61,8 @@ def plot_training(result: Mapping[str, Any], path: Path) -> None:
     axes.set_xlim(0, furthest)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel(f"rows trained a second (median of {result['repetitions']}, with the smallest and the largest)")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as file:
+        figure.savefig(file, format=path.suffix[1:] or "png", dpi=120)
 
 
 def _colour(name: str) -> str:

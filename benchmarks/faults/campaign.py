@@ -43,12 +43,14 @@ class Campaign(ABC):
         title: What is tried, in a line.
         inputs: How many a whole campaign has.
         seconds: The longest that one may take.
+        memory: The most that one may take, bytes: a small file must not ask for more.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     inputs: ClassVar[int]
     seconds: ClassVar[float] = 20.0
+    memory: ClassVar[int] = 2 * 2**30
 
     def prepare(self, small: Path) -> None:  # noqa: B027  # most need nothing
         """Makes what all inputs have in common.

@@ -18,7 +18,6 @@ from typing import Any
 from benchmarks.faults.campaign import Campaign, Fault, kind_of
 
 _PREPARING = 600.0  # seconds that a campaign may take to prepare
-_LARGEST = 2 * 2**30  # bytes of memory that one input may take: a small file must not ask for more
 
 SMALL_RUN = """\
 data: {dataset: digits, holdout: 0.5}
@@ -163,7 +162,7 @@ def _attempts(
         before = _memory()
         try:
             said = (one.attempt(random.Random(f"{campaign.name} {seed} {number}"), number, folder),)
-            if _memory() > before + _LARGEST:
+            if _memory() > before + campaign.memory:
                 raise Fault("takes much memory", f"{(_memory() - before) / 1e9:.1f} GB")
         except Fault as fault:
             said = (fault.kind, fault.shown)

@@ -29,6 +29,7 @@ class Troubled(Campaign):
     """Each of its inputs shows another fault, and between them there is one that does not."""
 
     name, title, inputs, seconds = "troubled", "everything that can go wrong", 7, 10.0
+    memory = 2**28
 
     def attempt(self, draw: random.Random, number: int, folder: Path) -> str:
         (folder / "own").write_text("x")
@@ -42,7 +43,7 @@ class Troubled(Campaign):
             case 4:
                 parse_config(3, "x")  # type: ignore[arg-type]
             case 5:
-                bytearray(9 * 2**28)[::4096] = bytes(9 * 2**16)
+                bytearray(2**29)[::4096] = bytes(2**17)
         return f"drawn {draw.randrange(1000)}"
 
 
