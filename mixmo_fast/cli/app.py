@@ -15,7 +15,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, train
+from mixmo_fast import __version__
+from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, train, usage
 from mixmo_fast.cli.benchmark import benchmark
 from mixmo_fast.cli.mendable import in_a_line, require_a_folder
 from mixmo_fast.cli.options import WHEN_ALONE
@@ -53,11 +54,27 @@ def _end(line: str) -> None:
 
 app = typer.Typer(
     name="mixmo-fast",
-    help="MixMo: several subnetworks in one network, trained at the speed of the hardware.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mixmo-fast {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """MixMo: several subnetworks in one network, trained at the speed of the hardware."""
+
+
 app.command()(_as_command(doctor.doctor))
 app.command()(_as_command(data.convert))
 app.command()(_as_command(data.preview))
@@ -105,8 +122,17 @@ def _take_whatever_streams_there_are() -> None:
 def main() -> None:
     """Runs the command of the command line."""
     _take_whatever_streams_there_are()
+    words = _spelt_out(sys.argv[1:])
     try:
-        app(_spelt_out(sys.argv[1:]))
+        sys.exit(typer.main.get_command(app).main(words, prog_name="mixmo-fast", standalone_mode=False))
+    except usage.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:  # Ctrl-C before a command deals with it
+        sys.exit(130)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -119,7 +119,7 @@ def test_hostile_words_reach_neither_a_terminal_nor_a_page_as_more_than_text(tmp
     fail(plan.runs[1].folder(tmp_path), HOSTILE)
     results = collect([tmp_path], tmp_path)
     text = as_markdown(results, "mixmo-fast report x")
-    assert "\x1b" not in text and "<script>" not in text and "&lt;script&gt;" in text
+    assert "\x1b" not in text and "<script>" not in text and "&lt;script>" in text
     console = Console(file=io.StringIO(), width=200)
     for table in results_tables(results):
         console.print(table)

@@ -1,0 +1,56 @@
+"""A command line that is wrong is one line: what was found, and what to write instead."""
+
+import subprocess
+import sys
+
+import pytest
+
+from mixmo_fast import __version__
+
+WRONG = {
+    "train x.yaml --lr 0.1": "--lr: no such option; write --set optimizer.lr=0.1",
+    "train x.yaml --epochs=2": "--epochs: no such option; write --set schedule.epochs=2",
+    "train x.yaml --batch-size 64": "--batch-size: no such option; write --set batch.rows=64",
+    "train x.yaml --batch_size 64": "--batch_size: no such option; write --set batch.rows=64",
+    "train x.yaml --members": "--members: no such option; write --set network.members=VALUE",
+    "train x.yaml --sed 3": "--sed: no such option, did you mean --seed",
+    "status --lr 3": "--lr: no such option",
+    "train x.yaml --seed abc": "--seed: found 'abc', allowed: a whole number",
+    "benchmark x.yaml --seconds=abc": "--seconds: found 'abc', allowed: a number",
+    "train": "config: missing; A configuration file; its name names the run",
+    "preview x.yaml": "--out: missing; The picture to write, e.g. preview.png",
+    "trian": "no such command 'trian'; did you mean 'train'",
+    "config explian x.yaml": "no such command 'explian'; did you mean 'explain'",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_command_line_is_one_line_that_says_what_to_write(command, line):
+    code, out, complaint = command(*line.split())
+    known = line.split()[0] in ("train", "status", "benchmark", "preview", "config")
+    asked = f"{line.split()[0]} --help" if known else "--help"
+    assert (code, out, complaint) == (2, "", f"mixmo-fast: {WRONG[line]}; see mixmo-fast {asked}\n")
+
+
+@pytest.mark.parametrize("line", ["train x.yaml y.yaml", "train x.yaml --set", "config new --nothing \x1b[31m"])
+def test_other_mistakes_are_one_line_too(command, line):
+    code, out, complaint = command(*line.split())
+    assert code == 2 and out == "" and complaint.startswith("mixmo-fast: ") and complaint.count("\n") == 1
+    assert complaint.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("words", [("-h",), ("--help",), ("train", "-h"), ("config", "explain", "-h")])
+def test_help_has_a_short_name(command, words):
+    code, out, complaint = command(*words)
+    assert code == 0 and "Usage" in out and complaint == ""
+
+
+def test_the_version_is_said_at_once(command):
+    assert command("--version") == (0, f"mixmo-fast {__version__}\n", "")
+
+
+def test_completion_for_a_shell_can_be_had():
+    done = subprocess.run(
+        [sys.executable, "-m", "mixmo_fast", "--show-completion", "bash"], capture_output=True, text=True, check=False
+    )
+    assert "_MIXMO_FAST_COMPLETE" in done.stdout + done.stderr
