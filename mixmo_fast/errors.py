@@ -1,7 +1,7 @@
 """Errors that a user can mend.
 
-The command line prints one of these as a single line on stderr and exits with code 2; a traceback is shown only
-with `--debug`. Anything else that is raised is a defect of the program and keeps its traceback.
+The command line prints one of these as a single line on stderr and exits with code 2 (3 for a `DivergedError`); a
+traceback is shown only with `--debug`. Anything else that is raised is a defect of the program and keeps its traceback.
 """
 
 

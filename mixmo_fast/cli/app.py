@@ -20,7 +20,10 @@ from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, t
 from mixmo_fast.cli.benchmark import benchmark
 from mixmo_fast.cli.mendable import in_a_line, require_a_folder
 from mixmo_fast.cli.options import WHEN_ALONE
-from mixmo_fast.errors import printable
+from mixmo_fast.errors import DivergedError, printable
+
+DIVERGED = 3
+"""Exit code of a command whose network has diverged; 2 is that of all else that a user can mend."""
 
 
 def _as_command(work: Callable[..., None]) -> Callable[..., None]:
@@ -35,7 +38,7 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
             line = in_a_line(error)
             if line is None or debug:
                 raise
-            _end(line)
+            _end(line, DIVERGED if isinstance(error, DivergedError) else 2)
 
     annotation = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
     asked = inspect.signature(work)
@@ -46,10 +49,10 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _end(line: str) -> None:
-    """Ends with 2 and a line in which whatever could steer a terminal is spelt out."""
+def _end(line: str, code: int) -> None:
+    """Ends with a code and a line in which whatever could steer a terminal is spelt out."""
     print(f"mixmo-fast: {printable(line)}", file=sys.stderr)
-    raise typer.Exit(2)
+    raise typer.Exit(code)
 
 
 app = typer.Typer(
@@ -124,7 +127,8 @@ def main() -> None:
     _take_whatever_streams_there_are()
     words = _spelt_out(sys.argv[1:])
     try:
-        sys.exit(typer.main.get_command(app).main(words, prog_name="mixmo-fast", standalone_mode=False))
+        code = typer.main.get_command(app).main(words, prog_name="mixmo-fast", standalone_mode=False)
+        sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none
     except usage.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()

@@ -3,6 +3,7 @@
 Everything that evaluates or inspects starts here.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -202,8 +203,10 @@ def run_of(target: Path, runs: Path) -> CheckpointPaths:
     """The run folder that is meant: `target` itself, or in `runs` the one of that configuration file.
 
     Raises:
-        ConfigError: For a folder that is none.
+        ConfigError: For what is neither.
     """
+    if not os.path.lexists(target):
+        raise ConfigError(f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs")
     if target.is_dir() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
     return CheckpointPaths(target if target.is_dir() else runs / target.stem)

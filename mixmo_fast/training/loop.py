@@ -76,7 +76,7 @@ def train(
                 writer.save(_checkpoint(config, step, log, epoch, data, here), paths.last, aliases)
 
         for epoch in range(first_epoch, config.schedule.epochs + 1):
-            with _names_last_good(f"in epoch {epoch}", paths, writer):
+            with _names_last_good(f"in epoch {epoch}", paths, writer, config.optimizer.lr):
                 totals, seconds, rate = _train_epoch(
                     config, step, batches, progress, writer, epoch, within if epoch == first_epoch else None, stop, save
                 )
@@ -92,7 +92,7 @@ def train(
                 )
                 if epoch % config.evaluation.every_epochs == 0 or epoch == config.schedule.epochs:
                     started = time.perf_counter()
-                    with _names_last_good(f"after epoch {epoch}", paths, writer):
+                    with _names_last_good(f"after epoch {epoch}", paths, writer, config.optimizer.lr):
                         scores = evaluate(step.network, test, step.options.precision.autocast, step.shared_forward)
                     row = row.evaluated(scores, time.perf_counter() - started)
                 log.append(row)
@@ -164,7 +164,7 @@ def _checkpoint(
 
 
 @contextmanager
-def _names_last_good(when: str, paths: CheckpointPaths, writer: CheckpointWriter) -> Iterator[None]:
+def _names_last_good(when: str, paths: CheckpointPaths, writer: CheckpointWriter, rate: float) -> Iterator[None]:
     """Adds to a `DivergedError` when it happened and what is left of the run."""
     try:
         yield
@@ -172,6 +172,6 @@ def _names_last_good(when: str, paths: CheckpointPaths, writer: CheckpointWriter
         writer.wait()
         good = paths.last if paths.last.is_file() else "none"
         raise DivergedError(
-            f"{when} {error}: training diverged. The last good checkpoint is {good}; try a lower optimizer.lr or a "
-            "longer warm-up"
+            f"{when} {error}: training diverged. The last good checkpoint is {good}; try an optimizer.lr below "
+            f"{rate:g} or a longer warm-up (schedule.warmup_steps)"
         ) from error

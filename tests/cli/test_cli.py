@@ -14,6 +14,7 @@ from programs import run_timed
 from mixmo_fast.cli import app as cli
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.paper import paper_config
+from mixmo_fast.errors import DivergedError
 
 ROOT = REPOSITORY
 CONFIG = """
@@ -199,7 +200,16 @@ def test_a_defect_on_a_gpu_keeps_its_traceback(run, config, digits, monkeypatch)
 def test_evaluating_what_was_never_trained_is_one_line(run, config, digits, tmp_path):
     assert_one_line(run("evaluate", config, "--data", digits, "--runs", tmp_path), "best.pt", "no such checkpoint")
     assert_one_line(run("evaluate", tmp_path, "--data", digits), "not a run folder")
-    assert_one_line(run("evaluate", tmp_path / "none.yaml", "--data", digits), "none.yaml")
+    for words in (("evaluate",), ("inspect",), ("export", "--format", "onnx")):
+        assert_one_line(run(*words, tmp_path / "none"), f"{tmp_path / 'none'}: not there; allowed: a run folder, or")
+
+
+def test_divergence_has_an_exit_code_of_its_own(run, config, digits, monkeypatch):
+    def diverge(*_, **__):
+        raise DivergedError("in epoch 2 the loss is not finite")
+
+    monkeypatch.setattr("mixmo_fast.run.train.train_run", diverge)
+    assert run("train", config, "--data", digits) == (3, "", "mixmo-fast: in epoch 2 the loss is not finite\n")
 
 
 def test_a_runs_folder_that_cannot_be_written_is_one_line(run, config, digits, tmp_path):
