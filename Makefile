@@ -5,9 +5,11 @@ BIN := $(VENV)/bin
 # Installed again whenever what is installed, or the interpreter, changes: by content, since a clone has new dates.
 KEY := $(shell { cat pyproject.toml; $(PYTHON) --version; } | cksum | tr -d ' ')
 STAMP := $(VENV)/.installed-$(KEY)
+LOWEST := $(VENV)-lowest
+LOWEST_STAMP := $(LOWEST)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-campaign lint format configs setup-ffcv test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
+.PHONY: help setup demo test test-campaign test-lowest lint format configs setup-ffcv test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,12 +30,25 @@ demo: setup ## convert, train and evaluate on handwritten digits (about a minute
 	$(BIN)/mixmo-fast evaluate configs/quickstart.yaml --checkpoint last
 
 # Two processes of one thread each are faster than one process of two.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 test: setup ## run the tests
 	$(PYTEST) -m "not campaign"
 
 test-campaign: setup ## run the long tests: processes killed at random, whole benchmarks, several ranks
 	$(PYTEST) -m campaign
+
+test-lowest: BIN := $(LOWEST)/bin
+test-lowest: $(LOWEST_STAMP) ## run the tests but for the slow ones, with the lowest versions that pyproject.toml allows
+	$(PYTEST) -m "not campaign and not slow"
+
+# By uv, since pip chooses the newest versions alone; and some of the lowest have no wheels for a newer Python.
+$(LOWEST_STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	  echo "the lowest versions are for Python 3.11; found $$($(PYTHON) --version). Try: make test-lowest PYTHON=python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	@touch $@
 
 lint: setup ## check style, formatting and types
 	$(BIN)/ruff check .
@@ -82,5 +97,5 @@ apt = if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	else echo "needs $(2)" >&2; exit 2; fi
 
 clean: ## remove the environment and caches; data and runs stay
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) $(LOWEST) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

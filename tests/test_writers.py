@@ -31,7 +31,7 @@ ALLOWED = {
     # Into memory, into a file of `replacing`, or to a process.
     ("mixmo_fast/evaluation/plots.py", "savefig"): "into a file of `replacing`",
     ("mixmo_fast/report/drawing.py", "savefig"): "into a file of `replacing`, or into memory",
-    ("mixmo_fast/run/evaluate.py", "savez_compressed"): "into a file of `replacing`",
+    ("mixmo_fast/run/evaluate.py", "savez_compressed"): "into memory",
     ("mixmo_fast/run/network_formats.py", "save"): "into memory",
     ("mixmo_fast/training/checkpoint.py", "save"): "into a file of `replacing`",
     ("mixmo_fast/training/loop.py", "save"): "by the writer of checkpoints",

@@ -3,6 +3,7 @@
 Shapes: S test images, M members, K classes.
 """
 
+import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import count
@@ -18,7 +19,7 @@ from mixmo_fast.evaluation.ood import detect
 from mixmo_fast.evaluation.robustness import Robustness, evaluate_robustness, mean_corruption_error, read_robustness
 from mixmo_fast.evaluation.selective import abstention, select
 from mixmo_fast.evaluation.temperature import TemperatureScaling, fit_temperature, scale_two_fold, scale_with
-from mixmo_fast.files import replacing
+from mixmo_fast.files import write_bytes
 from mixmo_fast.run.shifted import Corrupted, corrupted_images, other_images
 from mixmo_fast.run.trained import Trained, open_trained
 from mixmo_fast.runfolder.evaluated import Abstention, Bin, ForeignSet, Reliability, SavedEvaluation, Selective
@@ -198,5 +199,6 @@ def save_predictions(evaluation: Evaluation, path: Path) -> None:
     Raises:
         MixmoError: When it cannot be written.
     """
-    with replacing(path) as file:
-        np.savez_compressed(file, logits=evaluation.logits.numpy(), labels=evaluation.labels.numpy())
+    content = io.BytesIO()  # numpy before 2.2 leaves an archive that it cannot write open, whose end then complains
+    np.savez_compressed(content, logits=evaluation.logits.numpy(), labels=evaluation.labels.numpy())
+    write_bytes(path, content.getvalue())

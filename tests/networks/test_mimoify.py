@@ -117,7 +117,7 @@ def flop(network: nn.Module, shown: Tensor) -> int:
 def test_members_see_their_own_images_and_learn_apart(name):
     model, size = built(name)
     network = mf.mimoify(model, 2, image_size=size)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.001)
     shown, masks = images(4, size, 2), torch.full((4, 2, 1, 1), 0.5)
     for _ in range(2):
         logits = network(shown, masks)
@@ -159,7 +159,7 @@ def test_encoders_are_computed_as_one_for_any_convolution(name, stem):
 def test_the_folded_call_is_exported(name):
     model, size = built(name)
     network, shown = mf.mimoify(model, 2, keep_weights=False, image_size=size).eval(), images(2, size)
-    exported = torch.export.export(network, (shown,)).module()
+    exported = torch.export.export(network, (shown,), strict=False).module()
     torch.testing.assert_close(exported(shown), network(shown))
     assert isinstance(network.trunk, SlottedTrunk) == (name in SLOTTED)
 
