@@ -14,7 +14,7 @@ from programs import run_timed
 from mixmo_fast.cli import app as cli
 from mixmo_fast.config.load import load_config
 from mixmo_fast.config.paper import paper_config
-from mixmo_fast.errors import DivergedError
+from mixmo_fast.errors import DivergedError, MixmoError
 
 ROOT = REPOSITORY
 CONFIG = """
@@ -220,7 +220,7 @@ def test_a_runs_folder_that_cannot_be_written_is_one_line(run, config, digits, t
 
 def test_debug_shows_the_traceback(monkeypatch, config):
     monkeypatch.setattr(sys, "argv", ["mixmo-fast", "train", str(config), "--device", "tpu", "--debug"])
-    with pytest.raises(cli.MixmoError):
+    with pytest.raises(MixmoError):
         cli.main()
 
 
