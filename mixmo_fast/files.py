@@ -1,4 +1,4 @@
-"""How this program writes files: whole, or not at all. Light, because commands that only look import it.
+"""How this program opens files, and writes them: whole, or not at all. Light, as commands that only look import it.
 
 What is being written has a hidden name beside its target until it is complete on the disk, so whatever happens
 meanwhile (a full disk, Ctrl-C, a power cut) leaves the older file as it was. Nothing is written through a link to a
@@ -110,6 +110,19 @@ def appending(path: Path) -> BinaryIO:
     with _named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+class NotRegular(OSError):
+    """A pipe, a device or a folder stands where a file is to be read."""
+
+
+@contextmanager
+def open_regular(path: Path) -> Iterator[io.BufferedReader]:
+    """Opens a file to read it; an `OSError` for anything else: a pipe would wait for a writer, a device has no end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotRegular(errno.EINVAL, "not a regular file")
+        yield file
 
 
 def open_own(path: Path, flags: int) -> int:

@@ -17,7 +17,6 @@ ALLOWED = {
     ("mixmo_fast/run/network_formats.py", "rename"): "a folder that is whole takes another's place",
     ("pipelines/datasets/whole_folder.py", "rename"): "likewise",
     ("pipelines/datasets/sources_files.py", "replace"): "torchvision writes what it downloads by name alone",
-    ("pipelines/datasets/stored_files.py", "os.open"): "reads, and does not wait for pipes",
     ("pipelines/datasets/writing.py", "open"): "new files within such a folder, of whole data sets",
     # Nobody's older file.
     ("mixmo_fast/training/compile_cache.py", "TemporaryFile"): "nameless, to see whether a folder can be written to",

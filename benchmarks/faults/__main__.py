@@ -1,8 +1,8 @@
 """Thousands of inputs that try to make this program lose a file, change a number in silence, or show a traceback.
 
     python -m benchmarks.faults --json benchmarks/results/faults_cpu.json
-    python -m benchmarks.faults --minutes 1                             # a cut of each campaign
-    python -m benchmarks.faults --only checkpoints --first 1234 --count 1    # one input again
+    python -m benchmarks.faults --minutes 1                                      # a cut of each campaign
+    python -m benchmarks.faults --only checkpoint_bytes --first 1234 --count 1   # one input again
 
 Exits with 1 where there is a fault, naming for each kind the input that shows it again.
 """
@@ -54,7 +54,7 @@ def main() -> None:
             its_own = time.monotonic() + (until - time.monotonic()) / (len(names) - turn)
             with console.status(name) as status:
                 found = run(
-                    campaign, work, work, options.seed, numbers, its_own,
+                    campaign, work, options.seed, numbers, its_own,
                     lambda done, name=name, count=count: status.update(f"{name}: {done:,} of {count:,} inputs"),
                 )  # fmt: skip
             result["campaigns"][name] = as_dict(campaign.title, found)

@@ -57,7 +57,7 @@ class Campaign(ABC):
 
         Args:
             small: Has the converted digits in `data/`, a finished run of two epochs in `runs/small` and its
-                configuration `small.yaml`. Nothing is written there.
+                configuration `small.yaml`, which stay as they are; a campaign may add folders.
         """
 
     @abstractmethod

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.faults.campaign import Campaign, Fault, differing, outcome
-from benchmarks.faults.poison import VALUES, damaged_bytes, damaged_tree
+from benchmarks.faults.damage import damaged
+from benchmarks.faults.poison import VALUES, damaged_tree
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import CheckpointError, MixmoError
 from mixmo_fast.run import build
@@ -59,7 +60,7 @@ class CheckpointBytes(_OfARun):
     def attempt(self, draw: random.Random, number: int, folder: Path) -> str:
         """Loads one, and compares everything in it with what was written."""
         path = folder / "last.pt"
-        content = damaged_bytes(draw, self.bytes)
+        content = damaged(draw, self.bytes)
         path.write_bytes(content)
         found = outcome(lambda: load_checkpoint(path))
         if isinstance(found, MixmoError):
@@ -132,7 +133,7 @@ class CheckpointGadgets(_OfARun):
         path = self.copy(folder)
         program = draw.choice(GADGETS)(str(canary), draw)
         if draw.random() < 0.3:
-            program = damaged_bytes(draw, program)
+            program = damaged(draw, program)
         match draw.randrange(4):
             case 0:  # older than archives: pickles one after the other
                 path.write_bytes(program if draw.random() < 0.5 else pickle.dumps(0x1950A86A20F9469CFC6C, 2) + program)

@@ -7,11 +7,13 @@ from typing import Any
 import yaml
 
 from benchmarks.faults.campaign import Campaign, Fault, outcome
+from benchmarks.faults.damage import damaged
 from benchmarks.faults.plans import check_plan
-from benchmarks.faults.poison import VALUES, damaged_bytes, damaged_tree, places
+from benchmarks.faults.poison import VALUES, WORDS, damaged_tree, places
 from mixmo_fast.config.load import load_config, parse_config, to_yaml
 from mixmo_fast.config.paper import PAPER_RUNS, paper_config
 from mixmo_fast.config.schema import Config
+from mixmo_fast.config.upstream import from_upstream
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.run import build
@@ -59,7 +61,7 @@ class Configurations(Campaign):
         self.texts = [*ours, *[_AUTHORS] * (len(ours) // 2)]
         self.trees: list[Any] = [yaml.safe_load(text) for text in self.texts]
         self.keys = sorted({".".join(map(str, path)) for tree in self.trees for path in places(tree) if path})
-        load_config(self._written(_AUTHORS.encode(), small.parent / f"{small.name}-authors.yaml"))
+        from_upstream(self.trees[-1], "the authors' form")  # or all that comes of it would be refused for one reason
 
     def attempt(self, draw: random.Random, number: int, folder: Path) -> str:
         """Loads one, and thinks it through where it is accepted."""
@@ -67,14 +69,15 @@ class Configurations(Campaign):
         overrides: list[str] = []
         match draw.randrange(4):
             case 0:
-                content = damaged_bytes(draw, self.texts[at].encode())
+                content = damaged(draw, self.texts[at].encode(), words=WORDS)
             case 1:
                 content = self.texts[at].encode()
                 overrides = [_override(draw, self.keys) for _ in range(draw.choice([1, 1, 2]))]
             case _:
                 tree = damaged_tree(draw, self.trees[at])
                 content = yaml.safe_dump(tree, allow_unicode=draw.random() < 0.5, sort_keys=False).encode()
-        path = self._written(content, folder / "one.yaml")
+        path = folder / "one.yaml"
+        path.write_bytes(content)
         config = outcome(lambda: load_config(path, overrides))
         if (folder / "owned").exists() or Path("owned").exists():
             raise Fault("something in a configuration was executed")
@@ -82,21 +85,15 @@ class Configurations(Campaign):
             return "refused"
         return think_through(config, path, draw)
 
-    @staticmethod
-    def _written(content: bytes, path: Path) -> Path:
-        path.write_bytes(content)
-        return path
-
 
 def _override(draw: random.Random, keys: list[str]) -> str:
     key = draw.choice(keys)
     value = draw.choice(VALUES)
     text = yaml.safe_dump(value, default_flow_style=True, width=10**6).removesuffix("...\n").strip()
-    return (
-        damaged_bytes(draw, f"{key}={text}".encode()).decode("utf-8", "replace")
-        if draw.random() < 0.3
-        else f"{key}={text}"
-    )
+    override = f"{key}={text}"
+    if draw.random() < 0.3:
+        return damaged(draw, override.encode(), words=WORDS).decode("utf-8", "replace")
+    return override
 
 
 def think_through(config: Config, path: Path, draw: random.Random) -> str:

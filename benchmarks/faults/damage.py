@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 BLOCK = 512  # bytes, as a disk loses them
@@ -10,11 +10,22 @@ BLOCK = 512  # bytes, as a disk loses them
 Damage = Callable[[random.Random, bytearray], None]
 
 
-def damaged(draw: random.Random, content: bytes, most: int = 3) -> bytes:
-    """The content after up to `most` sorts of damage; now and then it is what it was."""
+def damaged(draw: random.Random, content: bytes, most: int = 3, words: Sequence[bytes] = ()) -> bytes:
+    """The content after up to `most` sorts of damage; now and then it is what it was.
+
+    Args:
+        draw: Decides.
+        content: What is damaged.
+        most: How often.
+        words: What may also be put in somewhere.
+    """
     changed = bytearray(content)
     for _ in range(draw.randint(1, most)):
-        draw.choice(_DAMAGES)(draw, changed)
+        if words and draw.random() < 0.2:
+            at = _place(draw, changed)
+            changed[at:at] = draw.choice(words)
+        else:
+            draw.choice(_DAMAGES)(draw, changed)
     return bytes(changed)
 
 

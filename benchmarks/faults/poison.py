@@ -1,4 +1,4 @@
-"""Values that no program expects, and ways to damage a tree or a file: what several campaigns draw from."""
+"""Values and words that no program expects, and damage to nested values: what several campaigns draw from."""
 
 import random
 from collections.abc import Iterator
@@ -93,29 +93,3 @@ def at_path(tree: Any, path: tuple[str | int, ...]) -> Any:
     for key in path:
         tree = tree[key]
     return tree
-
-
-def damaged_bytes(draw: random.Random, content: bytes, words: tuple[bytes, ...] = WORDS) -> bytes:
-    """The same with bits flipped, blocks zeroed, cut, doubled, moved or put in, once to three times."""
-    for _ in range(draw.choice([1, 1, 1, 2, 3])):
-        if not content:
-            return content
-        at, length = draw.randrange(len(content)), draw.choice([1, 2, 16, 512, 4096])
-        match draw.randrange(9):
-            case 0 | 1 | 2:
-                content = content[:at] + bytes([content[at] ^ 1 << draw.randrange(8)]) + content[at + 1 :]
-            case 3:
-                content = content[:at] + bytes(min(length, len(content) - at)) + content[at + length :]
-            case 4:
-                content = content[:at]
-            case 5:
-                content = content[:at] + content[at + length :]
-            case 6:
-                content = content[:at] + content[at : at + length] + content[at:]
-            case 7:
-                content = content[:at] + draw.choice(words) + content[at:]
-            case 8:
-                to = draw.randrange(len(content))
-                moved = content[to : to + length]
-                content = content[:at] + moved + content[at + len(moved) :]
-    return content

@@ -68,7 +68,6 @@ def make_small_run(folder: Path) -> None:
 
 def run(
     campaign: type[Campaign],
-    small: Path,
     work: Path,
     seed: int,
     numbers: range,
@@ -79,8 +78,7 @@ def run(
 
     Args:
         campaign: Which.
-        small: As `Campaign.prepare` has it.
-        work: An empty folder.
+        work: As `Campaign.prepare` has it; inputs have folders in it.
         seed: What the inputs are drawn with.
         numbers: Of the inputs.
         until: `time.monotonic()` after which none is begun.
@@ -88,14 +86,13 @@ def run(
     """
     found, started, at = Found(), time.monotonic(), numbers.start
     while at < numbers.stop and (at == numbers.start or time.monotonic() < until):
-        at = _in_one_process(campaign, small, work, seed, range(at, numbers.stop), until, found, progress)
+        at = _in_one_process(campaign, work, seed, range(at, numbers.stop), until, found, progress)
     found.seconds = time.monotonic() - started
     return found
 
 
 def _in_one_process(
     campaign: type[Campaign],
-    small: Path,
     work: Path,
     seed: int,
     numbers: range,
@@ -106,7 +103,7 @@ def _in_one_process(
     """The number of the input to go on with: behind one that ended the process, or behind the last."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_attempts, args=(theirs, campaign, small, work, seed, numbers, until))
+    child = context.Process(target=_attempts, args=(theirs, campaign, work, seed, numbers, until))
     child.start()
     theirs.close()
     number, patience = numbers.start, _PREPARING
@@ -140,7 +137,7 @@ def _in_one_process(
 
 
 def _attempts(
-    parent: Connection, campaign: type[Campaign], small: Path, work: Path, seed: int, numbers: range, until: float
+    parent: Connection, campaign: type[Campaign], work: Path, seed: int, numbers: range, until: float
 ) -> None:
     """What the process does: attempts, one after the other, and what came of each to the parent."""
     quiet = os.open(work / f"{campaign.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -148,7 +145,7 @@ def _attempts(
     os.dup2(quiet, 2)
     one = campaign()
     try:
-        one.prepare(small)
+        one.prepare(work)
     except Exception as error:
         parent.send(("unprepared", numbers.start, repr(error)))
         raise

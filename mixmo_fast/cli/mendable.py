@@ -32,10 +32,12 @@ def require_a_folder() -> None:
 
 
 def _of_the_system(error: OSError) -> str | None:
-    """Whatever was being written; the program's own files say more by themselves."""
-    if not is_no_room(error) and error.errno not in _REFUSED:
-        return None
+    """No room for whatever was being written, or no permission; the program's own files say more by themselves."""
     path = f"{error.filename}: " if error.filename else ""
+    if error.errno in _REFUSED:
+        return f"{path}{error.strerror}; nothing older is lost"
+    if not is_no_room(error):
+        return None
     if any(frame.filename.endswith("numba/core/caching.py") for frame in traceback.extract_tb(error.__traceback__)):
         return f"{path}compiled code cannot be kept: {reason(error)}, or name another folder by NUMBA_CACHE_DIR"
     return f"{path}cannot write: {reason(error)}; nothing older is lost"

@@ -30,10 +30,8 @@ def in_a_line(error: Any, words: Sequence[str]) -> str:
         error: A `UsageError`.
         words: The command line, without the program's name.
     """
-    context = error.ctx
-    command = context.command_path.split(" ", 1)[1:] if context is not None else []
-    asked = " ".join([*(part for part in command if part not in ("-m", "mixmo_fast")), "--help"])
-    return f"{_problem(error, words)}; see mixmo-fast {asked}"
+    command = error.ctx.command_path if error.ctx is not None else "mixmo-fast"
+    return f"{_problem(error, words)}; see {command} --help"
 
 
 def _problem(error: Any, words: Sequence[str]) -> str:
@@ -47,7 +45,7 @@ def _problem(error: Any, words: Sequence[str]) -> str:
     if type(error).__name__ == "MissingParameter":
         return f"{shown}: missing; {parameter.help or ''}".rstrip(" .;")
     value = _value_of(parameter.opts, words)
-    allowed = [words for said, words in _IN_WORDS.items() if said in error.message]
+    allowed = [said for theirs, said in _IN_WORDS.items() if theirs in error.message]
     if value is None or not allowed:
         return f"{shown}: {error.message}".rstrip(".")
     return f"{shown}: found {value!r}, allowed: {allowed[0]}"
@@ -61,7 +59,7 @@ def _unknown(name: str, error: Any, words: Sequence[str]) -> str:
     if key:
         return f"{name}: no such option; write --set {key}={_value_of([name], words) or 'VALUE'}"
     near = difflib.get_close_matches(name, options, 1)
-    return f"{name}: no such option{f', did you mean {near[0]}?' if near else ''}".rstrip("?")
+    return f"{name}: no such option" + (f", did you mean {near[0]}" if near else "")
 
 
 def _key_of(word: str) -> str | None:

@@ -5,8 +5,6 @@ of its type and shape. Unknown keys are left for others.
 """
 
 import json
-import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mixmo_fast.errors import DataError, MixmoError
-from mixmo_fast.files import write_text
+from mixmo_fast.files import NotRegular, open_regular, write_text
 
 
 class Record(BaseModel):
@@ -91,12 +89,11 @@ def decode(content: bytes, path: Path) -> str:
 def read_bytes(path: Path) -> bytes | None:
     """The content of a regular file; None where there is none, and a `MixmoError` where it cannot be read."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # who writes a pipe is not waited for
-        with open(descriptor, "rb") as file:  # noqa: PTH123
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return file.read()
-        raise MixmoError(f"{path}: found a pipe or a device, allowed: a regular file; remove it")
+        with open_regular(path) as file:
+            return file.read()
     except FileNotFoundError:
         return None
+    except NotRegular:
+        raise MixmoError(f"{path}: found a pipe or a device, allowed: a regular file; remove it") from None
     except OSError as error:
         raise MixmoError(f"{path}: cannot read: {error.strerror or error}") from error

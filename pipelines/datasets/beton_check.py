@@ -13,10 +13,11 @@ from typing import BinaryIO
 import numpy as np
 
 from mixmo_fast.errors import DataError
+from mixmo_fast.files import open_regular
 from pipelines.datasets import beton
 from pipelines.datasets.beton import ALLOCATION, DESCRIPTOR, HEADER, METADATA
 from pipelines.datasets.store import Dataset, Split, beton_name, mend
-from pipelines.datasets.stored_files import check_file, open_regular
+from pipelines.datasets.stored_files import check_file
 
 
 def check_beton(dataset: Dataset, split: Split) -> None:

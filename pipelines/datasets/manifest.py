@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator
 
+from mixmo_fast.files import open_regular
 from pipelines.datasets.catalog import DatasetInfo
-from pipelines.datasets.stored_files import open_regular
 
 if TYPE_CHECKING:
     from pipelines.datasets.store import Dataset

@@ -7,11 +7,7 @@ decides how much memory is asked for. Legend: arrays are NumPy's, of the type an
 import hashlib
 import math
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -19,6 +15,7 @@ import numpy as np
 from pydantic import ConfigDict, Field
 
 from mixmo_fast.errors import DataError
+from mixmo_fast.files import open_regular
 
 NPY_HEADER_BYTES = 128
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -34,19 +31,6 @@ class FileRecord:
     name: str
     size: Annotated[int, Field(ge=1, le=1 << 62)]
     sha256: Sha256
-
-
-@contextmanager
-def open_regular(path: Path) -> Iterator[BufferedReader]:
-    """Opens a file for reading, and nothing else: opening a pipe would wait for a writer.
-
-    Raises:
-        OSError: It cannot be opened, or is no regular file.
-    """
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(None, "not a regular file")
-        yield file
 
 
 def npy_header(dtype: np.dtype, shape: tuple[int, ...]) -> bytes:

@@ -14,12 +14,14 @@ from places import REPOSITORY
 
 from benchmarks.faults.campaign import Campaign, Fault, check_line, kind_of, outcome
 from benchmarks.faults.campaigns import CAMPAIGNS
-from benchmarks.faults.poison import changed, damaged_bytes, damaged_tree, places, without
+from benchmarks.faults.damage import damaged
+from benchmarks.faults.poison import changed, damaged_tree, places, without
 from benchmarks.faults.runner import run
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import ConfigError, MixmoError
 
-SHORT = ("configurations", "plans", "checkpoint_bytes", "checkpoint_structure", "checkpoint_gadgets", "killed")
+SHORT = ("configurations", "plans", "checkpoint_bytes", "checkpoint_structure", "checkpoint_gadgets")
+SHORT += ("data_sets", "archives", "killed")
 PROMISED = {"configurations": 10_000, "plans": 5_000, "checkpoint_bytes": 2_000, "checkpoint_structure": 700}
 PROMISED |= {"checkpoint_gadgets": 400, "data_sets": 4_000, "archives": 1_200, "killed": 1_000, "signals": 40}
 PROMISED |= {"disks": 100}
@@ -48,8 +50,8 @@ class Troubled(Campaign):
 
 
 def test_whatever_an_input_does_is_counted_and_the_next_ones_are_tried(tmp_path):
-    found = run(Troubled, tmp_path, tmp_path, 1, range(7), time.monotonic() + 300)
-    again = run(Troubled, tmp_path, tmp_path, 1, range(6, 7), time.monotonic() + 300)
+    found = run(Troubled, tmp_path, 1, range(7), time.monotonic() + 300)
+    again = run(Troubled, tmp_path, 1, range(6, 7), time.monotonic() + 300)
     kinds = {kind: noted["first_input"] for kind, noted in found.faults.items()}
     assert kinds.pop("ends the process with -11") == 1 and kinds.pop("takes too long") == 2
     assert kinds.pop("a kind") == 3 and kinds.pop("takes much memory") == 5
@@ -60,7 +62,7 @@ def test_whatever_an_input_does_is_counted_and_the_next_ones_are_tried(tmp_path)
 
 
 def test_time_that_is_up_ends_a_campaign(tmp_path):
-    found = run(Troubled, tmp_path, tmp_path, 1, range(3, 7), time.monotonic() - 1)
+    found = run(Troubled, tmp_path, 1, range(3, 7), time.monotonic() - 1)
     assert found.inputs == 1
 
 
@@ -96,7 +98,8 @@ def test_damage_leaves_what_it_was_made_of_alone():
     others = [damaged_tree(random.Random(seed), tree) for seed in range(200)]
     assert json.dumps(tree) == text and sum(repr(other) != repr(tree) for other in others) > 180
     content = bytes(range(200))
-    assert sum(damaged_bytes(random.Random(seed), content) != content for seed in range(200)) > 190
+    for words in ((), (b"word",)):
+        assert sum(damaged(random.Random(seed), content, words=words) != content for seed in range(200)) > 190
 
 
 def test_whole_campaigns_have_as_many_inputs_as_the_documentation_says():

@@ -63,6 +63,11 @@ def test_no_room_for_compiled_kernels_names_the_variable():
     )
 
 
+def test_what_may_not_be_read_is_not_said_to_be_written():
+    line = in_a_line(PermissionError(13, "Permission denied", "x.yaml"))
+    assert line == "x.yaml: Permission denied; nothing older is lost"
+
+
 def test_a_page_is_drawn_without_a_home_and_a_folder_for_matplotlib(a_run):
     done = run("report", a_run, HOME=None, MPLCONFIGDIR="/etc/passwd", XDG_CONFIG_HOME=None, XDG_CACHE_HOME=None)
     assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr

@@ -50,6 +50,15 @@ def test_the_version_is_said_at_once(command):
     assert command("--version") == (0, f"mixmo-fast {__version__}\n", "")
 
 
+def test_ctrl_c_is_no_traceback_in_any_command(command, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mixmo_fast.doctor.examine.examine", interrupt)
+    code, _, complaint = command("doctor")
+    assert code == 130 and "Traceback" not in complaint
+
+
 def test_completion_for_a_shell_can_be_had():
     """By the variable that shells' own set-ups use; `--show-completion` asks which shell it is started from."""
     asked = os.environ | {"_MIXMO_FAST_COMPLETE": "source_bash"}
