@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +44,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="mixmo-fast-faults-") as temporary:
         work = Path(temporary)
         make_small_run(work)
-        until, faults = time.monotonic() + 60 * (options.minutes or 1e6), 0
+        left, faults = 60 * (options.minutes or 1e6), 0
         for turn, name in enumerate(names):
             campaign = CAMPAIGNS[name]
             count = options.count or campaign.inputs
             numbers = range(options.first, options.first + count)
             # What one leaves of its time is everybody's who comes after it.
-            its_own = time.monotonic() + (until - time.monotonic()) / (len(names) - turn)
+            its_own = left / (len(names) - turn)
             with console.status(name) as status:
                 found = run(
                     campaign, work, options.seed, numbers, its_own,
                     lambda done, name=name, count=count: status.update(f"{name}: {done:,} of {count:,} inputs"),
                 )  # fmt: skip
+            left -= min(its_own, found.seconds)
             result["campaigns"][name] = as_dict(campaign.title, found)
             for line in in_words(name, options.seed, found):
                 console.print(line, soft_wrap=True, markup=False, highlight=False)

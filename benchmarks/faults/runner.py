@@ -71,7 +71,7 @@ def run(
     work: Path,
     seed: int,
     numbers: range,
-    until: float,
+    seconds: float,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Found:
     """Tries inputs until there are no more, or the time is up.
@@ -81,12 +81,13 @@ def run(
         work: As `Campaign.prepare` has it; inputs have folders in it.
         seed: What the inputs are drawn with.
         numbers: Of the inputs.
-        until: `time.monotonic()` after which none is begun.
+        seconds: After which none is begun; what is prepared takes its own time.
         progress: Called with how many are done.
     """
     found, started, at = Found(), time.monotonic(), numbers.start
-    while at < numbers.stop and (at == numbers.start or time.monotonic() < until):
-        at = _in_one_process(campaign, work, seed, range(at, numbers.stop), until, found, progress)
+    while at < numbers.stop and (at == numbers.start or time.monotonic() < started + seconds):
+        left = seconds if at == numbers.start else started + seconds - time.monotonic()
+        at = _in_one_process(campaign, work, seed, range(at, numbers.stop), left, found, progress)
     found.seconds = time.monotonic() - started
     return found
 
@@ -96,14 +97,14 @@ def _in_one_process(
     work: Path,
     seed: int,
     numbers: range,
-    until: float,
+    seconds: float,
     found: Found,
     progress: Callable[[int], None],
 ) -> int:
     """The number of the input to go on with: behind one that ended the process, or behind the last."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_attempts, args=(theirs, campaign, work, seed, numbers, until))
+    child = context.Process(target=_attempts, args=(theirs, campaign, work, seed, numbers, seconds))
     child.start()
     theirs.close()
     number, patience = numbers.start, _PREPARING
@@ -137,7 +138,7 @@ def _in_one_process(
 
 
 def _attempts(
-    parent: Connection, campaign: type[Campaign], work: Path, seed: int, numbers: range, until: float
+    parent: Connection, campaign: type[Campaign], work: Path, seed: int, numbers: range, seconds: float
 ) -> None:
     """What the process does: attempts, one after the other, and what came of each to the parent."""
     quiet = os.open(work / f"{campaign.name}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -149,6 +150,7 @@ def _attempts(
     except Exception as error:
         parent.send(("unprepared", numbers.start, repr(error)))
         raise
+    until = time.monotonic() + seconds
     for number in numbers:
         if number > numbers.start and time.monotonic() > until:
             break

@@ -50,8 +50,8 @@ class Troubled(Campaign):
 
 
 def test_whatever_an_input_does_is_counted_and_the_next_ones_are_tried(tmp_path):
-    found = run(Troubled, tmp_path, 1, range(7), time.monotonic() + 300)
-    again = run(Troubled, tmp_path, 1, range(6, 7), time.monotonic() + 300)
+    found = run(Troubled, tmp_path, 1, range(7), 300.0)
+    again = run(Troubled, tmp_path, 1, range(6, 7), 300.0)
     kinds = {kind: noted["first_input"] for kind, noted in found.faults.items()}
     assert kinds.pop("ends the process with -11") == 1 and kinds.pop("takes too long") == 2
     assert kinds.pop("a kind") == 3 and kinds.pop("takes much memory") == 5
@@ -62,7 +62,7 @@ def test_whatever_an_input_does_is_counted_and_the_next_ones_are_tried(tmp_path)
 
 
 def test_time_that_is_up_ends_a_campaign(tmp_path):
-    found = run(Troubled, tmp_path, 1, range(3, 7), time.monotonic() - 1)
+    found = run(Troubled, tmp_path, 1, range(3, 7), -1.0)
     assert found.inputs == 1
 
 
