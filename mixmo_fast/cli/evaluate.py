@@ -14,11 +14,16 @@ from mixmo_fast.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
-    OutOption,
     RunsOption,
     TargetArgument,
     make_console,
 )
+from mixmo_fast.cli.targets import require_folder, require_writable
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FOLDER", help="Where numbers, pictures and page go. Default: the run folder."),
+]
 
 
 def evaluate(
@@ -27,36 +32,36 @@ def evaluate(
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16. Default: as it was trained.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="fp32, tf32, bf16 or fp16. Default: as it was trained.")
+    ] = None,
     ensemble: Annotated[
-        str, typer.Option(help="What of the members is averaged: logits, as in the paper, or probabilities.")
+        str,
+        typer.Option(
+            metavar="WHAT", help="What of the members is averaged: logits, as in the paper, or probabilities."
+        ),
     ] = "logits",
     temperature_scaling: Annotated[
-        bool,
-        typer.Option(
-            "--temperature-scaling",
-            *("--tempscale", "--tempscal"),
-            help="Also show the scores after temperature scaling.",
-        ),
+        bool, typer.Option("--temperature-scaling", help="Also show the scores after temperature scaling.")
     ] = False,
     calibrate_on: Annotated[
         str | None,
         typer.Option(
-            help="Fit the temperature on test-halves, each for the other, or on train-holdout (see data.holdout)."
+            metavar="WHAT",
+            help="Fit the temperature on test-halves, each for the other, or on train-holdout (see data.holdout).",
         ),
     ] = None,
     robustness: Annotated[
         str | None,
         typer.Option(
-            "--robustness",
-            "--corruptions",
-            metavar="[FOLDER|synthetic]",
-            help="Also evaluate under corruptions: CIFAR-10-C or CIFAR-100-C, or ones computed here.",
+            metavar="[FROM]",
+            help="Also evaluate under corruptions: CIFAR-C's, looked for in --data or in the folder that is named, or "
+            "synthetic ones, computed here.",
         ),
     ] = None,
     mce_against: Annotated[
         Path | None,
-        typer.Option(help="Run folder that the mean corruption error is relative to."),
+        typer.Option(metavar="RUN", help="Run folder that the mean corruption error is relative to."),
     ] = None,
     ood: Annotated[
         list[str] | None,
@@ -70,7 +75,8 @@ def evaluate(
     ] = None,
     json_file: JsonOption = None,
     save_predictions: Annotated[
-        Path | None, typer.Option(help="Write each member's logits and the labels to this .npz.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write each member's logits and the labels to this .npz."),
     ] = None,
     out: OutOption = None,
 ) -> None:
@@ -81,6 +87,8 @@ def evaluate(
     from mixmo_fast.run.page import record_evaluation
     from mixmo_fast.runfolder.record import write_record
 
+    require_writable(json_file, save_predictions)
+    require_folder(out)
     console = make_console()
     with BarOfWork(console) as bar:
         found = evaluate_run(
@@ -123,6 +131,8 @@ def inspect(
     from mixmo_fast.run.page import record_inspection
     from mixmo_fast.runfolder.record import write_record
 
+    require_writable(json_file)
+    require_folder(out)
     console = make_console()
     found = inspect_run(target, checkpoint, data, runs, device, console.print)
     for table in inspection_tables(found):
