@@ -29,6 +29,7 @@ from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, lo
 from pipelines.datasets.store import Dataset
 
 _OF_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
+_DIGITS = 10  # of an epoch's number
 _RUNS_NAMED = 5  # at most, by a message
 
 
@@ -234,7 +235,7 @@ def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
     """
     if which in ("best", "last"):
         path = paths.best if which == "best" else paths.last
-    elif which.isdecimal():
+    elif which.isdecimal() and len(which) < _DIGITS:
         path = paths.epoch(int(which))
         if not path.is_file() and paths.last.is_file() and load_checkpoint(paths.last).epoch == int(which):
             path = paths.last
