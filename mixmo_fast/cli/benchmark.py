@@ -14,6 +14,7 @@ from mixmo_fast.cli.options import (
     DeviceOption,
     JsonOption,
     OverrideOption,
+    WideOption,
     WorkersOption,
     make_console,
 )
@@ -42,6 +43,7 @@ def benchmark(
     json_file: JsonOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a bar chart into this file.")] = None,
     override: OverrideOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Measure how fast the pipelines deliver batches, side by side."""
     from benchmarks.command import run_benchmark
@@ -62,4 +64,5 @@ def benchmark(
         json_file=json_file,
         plot=plot,
         overrides=override or (),
+        wide=wide,
     )

@@ -25,6 +25,7 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbe
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for numbers, pictures and report. Default: the run folder.")
 ]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of tables, however narrow the terminal is.")]
 
 WHEN_ALONE = {"--robustness": "auto", "--corruptions": "auto", "--profile": "20"}
 """What an option means whose value may be left out; the parser itself knows no such thing."""

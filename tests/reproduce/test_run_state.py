@@ -16,6 +16,7 @@ from mixmo_fast.reproduce.status import show_status
 from mixmo_fast.reproduce.tables import states_table, totals_line
 from mixmo_fast.reproduce.watch import States, Watch
 from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.tables import print_table
 
 
 @pytest.fixture
@@ -206,7 +207,7 @@ def test_a_low_window_shows_what_goes_on_and_counts_the_rest():
     states[20] = state_of("run20", "running")
     states[25] = state_of("run25", "failed")
     console, file = log()
-    console.print(states_table(states, 5))
+    print_table(console, states_table(states, 5))
     text = file.getvalue()
     assert "run20" in text and "run25" in text and "and 26 others" in text
 

@@ -1,0 +1,135 @@
+"""What a reproduction needs before its first run is started: every data set, and room on the disk for all runs.
+
+What is missing is said at once and in one line, instead of by one failed run after the other. Nothing here imports
+torch, and nothing is made.
+
+Units: bytes; GB are 1e9 of them.
+"""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from mixmo_fast.errors import DataError, MixmoError
+from mixmo_fast.reproduce.plan import PlannedRun
+from mixmo_fast.runfolder.names import CHECKPOINTS
+from pipelines.datasets.beton import beton_layout
+from pipelines.datasets.catalog import DATASETS, DatasetInfo
+from pipelines.datasets.names import convert_command, is_converted
+from pipelines.datasets.sources import find_original
+from pipelines.datasets.store import open_dataset
+
+_BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
+_LABEL_BYTES = 8
+_NPY_HEADER_BYTES = 128
+
+
+def require_data(names: Iterable[str], data: Path) -> None:
+    """Looks for data sets, converted or with originals from which they can be.
+
+    Args:
+        names: The data sets'.
+        data: Folder of data sets.
+
+    Raises:
+        DataError: One or several are missing, or damaged; one line with all of them and the commands that mend it.
+    """
+    asked = list(dict.fromkeys(names))
+    if problems := data_problems(asked, data):
+        sets = "the data set" if len(asked) == 1 else f"{len(problems)} of {len(asked)} data sets"
+        raise DataError(f"{sets} cannot be used, so nothing was started: {'; '.join(problems)}")
+
+
+def data_problems(names: Iterable[str], data: Path) -> list[str]:
+    """What hinders each data set that cannot be used, and the command that mends it; arguments as `require_data`."""
+    return [problem for name in dict.fromkeys(names) if (problem := _data_problem(name, data)) is not None]
+
+
+def require_room(runs: Sequence[PlannedRun], out: Path, data: Path) -> None:
+    """Compares what runs will take with what is free.
+
+    Args:
+        runs: Those that are not complete.
+        out: The reproduction's folder.
+        data: Folder of data sets, into which some may be converted.
+
+    Raises:
+        MixmoError: There is less room than their checkpoints and data sets take.
+    """
+    for folder, needed, what, option in (
+        (out, bytes_left(runs, out), f"the checkpoints of {len(runs)} runs", "--out"),
+        (data, sum(map(dataset_bytes, unconverted(runs, data))), "the data sets to convert", "--data"),
+    ):
+        free = free_bytes(folder)
+        if free is not None and needed > free:
+            raise MixmoError(
+                f"{option}: {folder} has {in_words(free)} free, {what} take up to {in_words(needed)}; free some or "
+                f"name a folder on another disk, so nothing was started"
+            )
+
+
+def free_bytes(folder: Path) -> int | None:
+    """What is free where a folder is or would be made; None where that cannot be asked."""
+    for place in (folder.absolute(), *folder.absolute().parents):
+        try:
+            return shutil.disk_usage(place).free
+        except OSError:
+            continue
+    return None
+
+
+def bytes_left(runs: Iterable[PlannedRun], out: Path) -> int:
+    """Disk that the checkpoints of runs will take beside those that are in their folders already."""
+    return sum(max(0, checkpoint_bytes(run) - _bytes_of_checkpoints(run.folder(out))) for run in runs)
+
+
+def checkpoint_bytes(run: PlannedRun) -> int:
+    """Disk that a run's checkpoints take at most: the last, the best, and those kept every so many epochs.
+
+    Each has all weights and as much again for the momentum, in fp32.
+    """
+    copies = 2 if run.config.optimizer.momentum else 1
+    every = run.config.checkpoint.every_epochs
+    kept = run.epochs // every if every else 0
+    return run.size.parameters * _BYTES * copies * (2 + kept)
+
+
+def unconverted(runs: Iterable[PlannedRun], data: Path) -> list[DatasetInfo]:
+    """The data sets of the catalogue that runs need and that have to be converted first."""
+    names = dict.fromkeys(run.dataset for run in runs)
+    return [DATASETS[name] for name in names if name in DATASETS and not is_converted(data, name)]
+
+
+def dataset_bytes(info: DatasetInfo) -> int:
+    """Disk that a converted data set takes: both splits, as `.beton`, and as images and labels in NumPy's format."""
+    size = 0
+    for images in (info.train_images, info.test_images):
+        pixels = images * info.height * info.width * info.channels
+        size += beton_layout(images, info.height, info.width).total
+        size += 2 * _NPY_HEADER_BYTES + pixels + images * _LABEL_BYTES
+    return size
+
+
+def in_words(size: int) -> str:
+    """`5.3 GB`, or `12.0 MB`."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+
+
+def _data_problem(name: str, data: Path) -> str | None:
+    if not is_converted(data, name):
+        info = DATASETS.get(name)  # None: only its folder knows it
+        if info and (info.embedded or find_original(info, data) is not None):
+            return None
+        return f"{name} is not in {data}: run `{convert_command(data, name)}`"
+    try:
+        open_dataset(data, name)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def _bytes_of_checkpoints(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in (folder / CHECKPOINTS).glob("*.pt"))
+    except OSError:  # another process replaces them this moment
+        return 0
