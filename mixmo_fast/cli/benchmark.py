@@ -46,12 +46,16 @@ def benchmark(
     wide: WideOption = False,
 ) -> None:
     """Measure how fast the pipelines deliver batches, side by side."""
-    from benchmarks.command import run_benchmark
+    from mixmo_fast.terminal import waiting
+
+    console = make_console()
+    with waiting(console, f"{config.stem}: loading torch"):
+        from benchmarks.command import run_benchmark
 
     run_benchmark(
         config,
         data,
-        make_console(),
+        console,
         synthetic=synthetic,
         pipelines=pipelines,
         rows=rows,

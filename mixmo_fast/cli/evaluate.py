@@ -77,15 +77,15 @@ def evaluate(
     wide: WideOption = False,
 ) -> None:
     """Evaluate a checkpoint on the test split, and draw what was found."""
-    from mixmo_fast.cli.evaluation_tables import evaluation_tables
-    from mixmo_fast.run.evaluate import evaluate_run
-    from mixmo_fast.run.evaluate import save_predictions as save
-    from mixmo_fast.run.page import record_evaluation
-    from mixmo_fast.runfolder.record import write_record
-    from mixmo_fast.tables import print_table
-
     console = make_console()
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"evaluating {target}") as bar:
+        from mixmo_fast.cli.evaluation_tables import evaluation_tables  # and with it torch, which takes seconds
+        from mixmo_fast.run.evaluate import evaluate_run
+        from mixmo_fast.run.evaluate import save_predictions as save
+        from mixmo_fast.run.page import record_evaluation
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
         found = evaluate_run(
             target,
             console.print,
@@ -122,14 +122,17 @@ def inspect(
     wide: WideOption = False,
 ) -> None:
     """Show how the members share a trained network: filters, diversity, and what each more of them brings."""
-    from mixmo_fast.cli.evaluation_tables import inspection_tables
-    from mixmo_fast.run.inspect import inspect_run
-    from mixmo_fast.run.page import record_inspection
-    from mixmo_fast.runfolder.record import write_record
-    from mixmo_fast.tables import print_table
+    from mixmo_fast.terminal import waiting
 
     console = make_console()
-    found = inspect_run(target, checkpoint, data, runs, device, console.print)
+    with waiting(console, f"inspecting {target}"):
+        from mixmo_fast.cli.evaluation_tables import inspection_tables  # and with it torch, which takes seconds
+        from mixmo_fast.run.inspect import inspect_run
+        from mixmo_fast.run.page import record_inspection
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
+        found = inspect_run(target, checkpoint, data, runs, device, console.print)
     for table in inspection_tables(found):
         print_table(console, table, wide)
     if json_file is not None:
