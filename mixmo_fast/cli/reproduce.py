@@ -43,15 +43,19 @@ def reproduce(
     wide: WideOption = False,
 ) -> None:
     """Train the paper's tables, or any configurations with several seeds; the same command continues."""
-    from mixmo_fast.reproduce.command import reproduce as reproduce_all
-    from mixmo_fast.training.compile_cache import keep_compiled
+    from mixmo_fast.terminal import waiting
+
+    console = make_console()
+    with waiting(console, f"planning {' '.join(targets)}, in {out}"):
+        from mixmo_fast.reproduce.command import reproduce as reproduce_all
+        from mixmo_fast.training.compile_cache import keep_compiled
 
     keep_compiled()
     code = reproduce_all(
         targets,
         out,
         data,
-        make_console(),
+        console,
         seeds=seeds,
         scale=scale,
         overrides=override or (),

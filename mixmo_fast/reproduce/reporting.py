@@ -14,7 +14,7 @@ from mixmo_fast.reproduce.tables import results_tables
 from mixmo_fast.run.page import draw_run
 from mixmo_fast.runfolder.names import PAGE, has_ended, is_run_folder
 from mixmo_fast.tables import print_table
-from mixmo_fast.terminal import say
+from mixmo_fast.terminal import say, waiting
 from pipelines.datasets.catalog import DatasetInfo
 from pipelines.datasets.store import Dataset, describe_dataset
 
@@ -55,7 +55,10 @@ def write_comparison(
     if out is not None and is_run_folder(out):
         raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
     drawn = [run for run in find_runs(runs) if is_single or (each and has_ended(run.folder))]
-    own = [draw_run(run.folder, run.config, _describe(data, run.config.data.dataset)) for run in drawn]
+    own = []
+    for run in drawn:
+        with waiting(console, f"drawing the page of {run.folder}"):
+            own.append(draw_run(run.folder, run.config, _describe(data, run.config.data.dataset)))
     results = collect(runs, out or runs[0])
     for table in results_tables(results):
         print_table(console, table, wide)
@@ -64,7 +67,8 @@ def write_comparison(
     if out is None:
         say(console, f"The run on one page: {own[0]}")
         return own[0]
-    write_results(results, out, asked)
+    with waiting(console, "drawing the page"):
+        write_results(results, out, asked)
     say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
     say(console, f"All of it on one page: {out / PAGE}")
     return out / PAGE

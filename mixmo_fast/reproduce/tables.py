@@ -29,17 +29,20 @@ def results_tables(results: Results) -> list[Sheet]:
 
 def _results_table(title: str, rows: Sequence[ConfigurationResult]) -> Sheet:
     second = Column("MSDA", "word") if rows[0].width is None else Column("width")
+    alike = len({first_cells(row) for row in rows}) < len(rows)  # then only their names tell them apart
     return Sheet(
         columns=(
             *(Column("method", "name"), second),
             *(Column("published", rank=1), Column("best on test"), Column("diff.", rank=2)),
             *(Column("last epoch", rank=3), Column("NLL", rank=4), Column("ECE", rank=5), Column("seeds")),
+            Column("configuration", "name", rank=0 if alike else 6),
         ),
         rows=tuple(
             (
                 *first_cells(row),
                 *(published_text(row.published), percent_text(row.best_on_test), difference_text(row.difference)),
                 *(percent_text(row.last), number_text(row.nll), number_text(row.ece), seeds_text(row)),
+                row.name,
             )
             for row in rows
         ),
@@ -112,11 +115,12 @@ def totals_line(states: Sequence[RunState], work: Mapping[tuple[str, int], float
     return line
 
 
-def running_lines(states: Sequence[RunState]) -> list[str]:
-    """`NAME, seed 1: epoch 3/300` for each run that is being trained; of many the first ones, and how many others."""
+def running_line(states: Sequence[RunState]) -> str:
+    """`; running: NAME, seed 1: epoch 3/300`, of many the first ones and how many others; empty where none is."""
     running = [one for one in states if one.status == "running"]
     lines = [f"{one.name}, seed {one.seed}: epoch {one.epoch}/{one.epochs}" for one in running[:_RUNNING_SHOWN]]
-    return lines + [f"and {len(running) - len(lines)} others"] * (len(running) > len(lines))
+    lines += [f"and {len(running) - len(lines)} others"] * (len(running) > len(lines))
+    return f"; running: {'; '.join(lines)}" if lines else ""
 
 
 def error_lines(states: Sequence[RunState]) -> list[str]:

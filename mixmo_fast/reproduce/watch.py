@@ -14,12 +14,13 @@ from rich.text import Text
 from mixmo_fast.reproduce.found import known_work
 from mixmo_fast.reproduce.plan import PlannedRun, ReproductionPlan
 from mixmo_fast.reproduce.run_state import RunState, read_state
-from mixmo_fast.reproduce.tables import error_lines, running_lines, states_table, totals_line
+from mixmo_fast.reproduce.tables import error_lines, running_line, states_table, totals_line
 from mixmo_fast.tables import fitted
 from mixmo_fast.terminal import say
 
 SECONDS_BETWEEN_LOOKS = 2.0
 SECONDS_BETWEEN_LINES = 60.0
+_SECONDS_BEFORE_THE_FIRST = 10.0
 _LINES_AROUND = 6  # of a table and the totals, which a low window also has to hold
 _ERRORS_SHOWN = 3
 
@@ -65,13 +66,15 @@ class Watch:
             self._live.stop()
 
     def _look_until_over(self) -> None:
-        while not self._is_over.wait(self._seconds):
+        seconds = min(self._seconds, _SECONDS_BEFORE_THE_FIRST)
+        while not self._is_over.wait(seconds):
             self._look()
+            seconds = self._seconds
 
     def _look(self) -> None:
         states, work = self._states.read(), self._states.work
         if self._live is None:
-            say(self._console, "; ".join((totals_line(states, work, self._workers), *running_lines(states))))
+            say(self._console, totals_line(states, work, self._workers) + running_line(states))
             return
         size = self._console.size
         self._live.update(screen(states, work, size.width, size.height, self._workers), refresh=True)
