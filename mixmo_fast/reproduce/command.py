@@ -8,6 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from mixmo_fast.errors import ConfigError, DeviceError, MixmoError
+from mixmo_fast.reproduce.data_sets import data_problems, require_data
+from mixmo_fast.reproduce.disk import require_room
 from mixmo_fast.reproduce.estimate import read_speed, speeds_of_runs
 from mixmo_fast.reproduce.extend import extend, update_plan
 from mixmo_fast.reproduce.jobs import Launch, Outcome, is_complete
@@ -20,7 +22,6 @@ from mixmo_fast.reproduce.plan import (
     read_plan,
 )
 from mixmo_fast.reproduce.preview import preview_lines, preview_table
-from mixmo_fast.reproduce.ready import data_problems, require_data, require_room
 from mixmo_fast.reproduce.watch import Watch
 from mixmo_fast.tables import Column, Sheet, print_table
 from mixmo_fast.terminal import say
@@ -199,7 +200,7 @@ def _look_for_data(runs: Sequence[PlannedRun], data: Path, engine: str, tell: Ca
         from mixmo_fast.reproduce.cluster import is_elsewhere
 
         if is_elsewhere():
-            absent = [name for name in dict.fromkeys(names) if data_problems([name], data)]
+            absent = list(data_problems(names, data))
             if absent:
                 tell(
                     f"not on this machine in {data}: {', '.join(absent)}; runs fail on machines of the cluster that do "

@@ -10,18 +10,18 @@ from pathlib import Path
 from rich.text import Text
 
 from mixmo_fast.report.words import UNKNOWN
-from mixmo_fast.reproduce.estimate import MEASURE, Estimate, Speed, estimate
-from mixmo_fast.reproduce.jobs import is_complete
-from mixmo_fast.reproduce.plan import PlannedRun
-from mixmo_fast.reproduce.ready import (
+from mixmo_fast.reproduce.data_sets import data_problems
+from mixmo_fast.reproduce.disk import (
     bytes_left,
     checkpoint_bytes,
-    data_problems,
     dataset_bytes,
     free_bytes,
     in_words,
     unconverted,
 )
+from mixmo_fast.reproduce.estimate import MEASURE, Estimate, Speed, estimate
+from mixmo_fast.reproduce.jobs import is_complete
+from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.tables import Cell, Column, Sheet
 
 
@@ -126,7 +126,7 @@ def preview_lines(
     free = free_bytes(out)
     room = "" if free is None else f"; {in_words(free)} are free in {out}"
     lines.append(f"Disk: at most {in_words(needed)} more (checkpoints {in_words(checkpoints)}{convert}){room}")
-    lines += [f"Data: {problem}" for problem in data_problems([run.dataset for run in left], data)]
+    lines += [f"Data: {problem}" for problem in data_problems([run.dataset for run in left], data).values()]
     return lines
 
 

@@ -22,10 +22,10 @@ from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.networks import work as counted
 from mixmo_fast.report.words import UNKNOWN
 from mixmo_fast.reproduce.command import reproduce
+from mixmo_fast.reproduce.disk import checkpoint_bytes, dataset_bytes
 from mixmo_fast.reproduce.estimate import Speed, estimate, read_speed, speeds_of_runs
 from mixmo_fast.reproduce.extend import extend, update_plan
 from mixmo_fast.reproduce.plan import PLAN, parse_seeds, plan_reproduction, read_plan, write_plan
-from mixmo_fast.reproduce.ready import checkpoint_bytes, dataset_bytes
 from mixmo_fast.reproduce.shorten import shorten
 from mixmo_fast.reproduce.targets import FASHION_RUNS, fashion_config, title_of
 from mixmo_fast.reproduce.work import network_size

@@ -1,7 +1,4 @@
-"""What a reproduction needs before its first run is started: every data set, and room on the disk for all runs.
-
-What is missing is said at once and in one line, instead of by one failed run after the other. Nothing here imports
-torch, and nothing is made.
+"""The disk that all runs of a reproduction take together, which there has to be before the first is started.
 
 Units: bytes; GB are 1e9 of them.
 """
@@ -10,39 +7,16 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mixmo_fast.errors import DataError, MixmoError
+from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.names import CHECKPOINTS
 from pipelines.datasets.beton import beton_layout
 from pipelines.datasets.catalog import DATASETS, DatasetInfo
-from pipelines.datasets.names import convert_command, is_converted
-from pipelines.datasets.sources import find_original
-from pipelines.datasets.store import open_dataset
+from pipelines.datasets.names import is_converted
 
 _BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
 _LABEL_BYTES = 8
 _NPY_HEADER_BYTES = 128
-
-
-def require_data(names: Iterable[str], data: Path) -> None:
-    """Looks for data sets, converted or with originals from which they can be.
-
-    Args:
-        names: The data sets'.
-        data: Folder of data sets.
-
-    Raises:
-        DataError: One or several are missing, or damaged; one line with all of them and the commands that mend it.
-    """
-    asked = list(dict.fromkeys(names))
-    if problems := data_problems(asked, data):
-        sets = "the data set" if len(asked) == 1 else f"{len(problems)} of {len(asked)} data sets"
-        raise DataError(f"{sets} cannot be used, so nothing was started: {'; '.join(problems)}")
-
-
-def data_problems(names: Iterable[str], data: Path) -> list[str]:
-    """What hinders each data set that cannot be used, and the command that mends it; arguments as `require_data`."""
-    return [problem for name in dict.fromkeys(names) if (problem := _data_problem(name, data)) is not None]
 
 
 def require_room(runs: Sequence[PlannedRun], out: Path, data: Path) -> None:
@@ -113,19 +87,6 @@ def dataset_bytes(info: DatasetInfo) -> int:
 def in_words(size: int) -> str:
     """`5.3 GB`, or `12.0 MB`."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-def _data_problem(name: str, data: Path) -> str | None:
-    if not is_converted(data, name):
-        info = DATASETS.get(name)  # None: only its folder knows it
-        if info and (info.embedded or find_original(info, data) is not None):
-            return None
-        return f"{name} is not in {data}: run `{convert_command(data, name)}`"
-    try:
-        open_dataset(data, name)
-    except DataError as error:
-        return str(error)
-    return None
 
 
 def _bytes_of_checkpoints(folder: Path) -> int:
