@@ -5,6 +5,7 @@ Units: bytes; GB are 1e9 of them.
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from mixmo_fast.errors import MixmoError
@@ -16,6 +17,8 @@ from pipelines.datasets.names import is_converted
 
 _BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
 _LABEL_BYTES = 8
+# Beside its checkpoints: pictures and records, and metrics and events of an epoch; those of the quickstart, rounded up.
+_RUN_BYTES, _EPOCH_BYTES = 250_000, 2_500
 _NPY_HEADER_BYTES = 128
 
 
@@ -28,33 +31,36 @@ def require_room(runs: Sequence[PlannedRun], out: Path, data: Path) -> None:
         data: Folder of data sets, into which some may be converted.
 
     Raises:
-        MixmoError: There is less room than their checkpoints and data sets take.
+        MixmoError: There is less room than their folders and data sets take.
     """
-    for folder, needed, what, option in (
-        (out, bytes_left(runs, out), f"the checkpoints of {len(runs)} runs", "--out"),
-        (data, sum(map(dataset_bytes, unconverted(runs, data))), "the data sets to convert", "--data"),
+    converted = sum(map(dataset_bytes, unconverted(runs, data)))
+    beside = converted if _disk_of(out) == _disk_of(data) else 0
+    for option, folder, needed, what in (
+        ("--data", data, converted, "the data sets to convert"),
+        ("--out", out, bytes_left(runs, out) + beside, f"what is left of {len(runs)} runs"),
     ):
         free = free_bytes(folder)
         if free is not None and needed > free:
             raise MixmoError(
-                f"{option}: {folder} has {in_words(free)} free, {what} take up to {in_words(needed)}; free some or "
-                f"name a folder on another disk, so nothing was started"
+                f"{option}: nothing was started, {folder} has {in_words(free)} free and {what} may take "
+                f"{in_words(needed)}; free some, or name a folder on another disk"
             )
 
 
 def free_bytes(folder: Path) -> int | None:
     """What is free where a folder is or would be made; None where that cannot be asked."""
     for place in (folder.absolute(), *folder.absolute().parents):
-        try:
+        with suppress(OSError):
             return shutil.disk_usage(place).free
-        except OSError:
-            continue
     return None
 
 
 def bytes_left(runs: Iterable[PlannedRun], out: Path) -> int:
-    """Disk that the checkpoints of runs will take beside those that are in their folders already."""
-    return sum(max(0, checkpoint_bytes(run) - _bytes_of_checkpoints(run.folder(out))) for run in runs)
+    """Disk that the folders of runs will take at most, beside the checkpoints that are in them already."""
+    return sum(
+        max(0, checkpoint_bytes(run) - _bytes_of_checkpoints(run.folder(out))) + _RUN_BYTES + run.epochs * _EPOCH_BYTES
+        for run in runs
+    )
 
 
 def checkpoint_bytes(run: PlannedRun) -> int:
@@ -91,6 +97,14 @@ def in_words(size: int) -> str:
 
 def _bytes_of_checkpoints(folder: Path) -> int:
     try:
-        return sum(path.stat().st_size for path in (folder / CHECKPOINTS).glob("*.pt"))
+        files = [path.stat() for path in (folder / CHECKPOINTS).glob("*.pt")]
     except OSError:  # another process replaces them this moment
         return 0
+    return sum({file.st_ino: file.st_size for file in files}.values())  # one file may have several of the names
+
+
+def _disk_of(folder: Path) -> int | None:
+    for place in (folder.absolute(), *folder.absolute().parents):
+        with suppress(OSError):
+            return place.stat().st_dev
+    return None

@@ -120,12 +120,12 @@ def preview_lines(
             f"{runs_per_gpu} times as long as one, so hours are those of one run at a time on each"
         )
     missing = unconverted(left, data)
-    checkpoints = bytes_left(left, out)
-    needed = checkpoints + sum(map(dataset_bytes, missing))
+    folders = bytes_left(left, out)
+    needed = folders + sum(map(dataset_bytes, missing))
     convert = "".join(f", {info.title} to convert {in_words(dataset_bytes(info))}" for info in missing)
     free = free_bytes(out)
     room = "" if free is None else f"; {in_words(free)} are free in {out}"
-    lines.append(f"Disk: at most {in_words(needed)} more (checkpoints {in_words(checkpoints)}{convert}){room}")
+    lines.append(f"Disk: at most {in_words(needed)} more (run folders {in_words(folders)}{convert}){room}")
     lines += [f"Data: {problem}" for problem in data_problems([run.dataset for run in left], data).values()]
     return lines
 

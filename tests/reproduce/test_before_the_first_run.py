@@ -13,6 +13,7 @@ from mixmo_fast.reproduce.command import reproduce
 from mixmo_fast.reproduce.data_sets import require_data
 from mixmo_fast.reproduce.disk import bytes_left, checkpoint_bytes
 from mixmo_fast.reproduce.jobs import Outcome
+from mixmo_fast.reproduce.plan import plan_reproduction
 
 
 @pytest.fixture
@@ -77,21 +78,46 @@ def test_too_little_room_is_one_line_with_what_is_needed(launch, tmp_path, comma
     out = tmp_path / "elsewhere"
     place = ["--data", launch.data, "--out", out, "--device", "cpu", "--seeds", "2"]
     code, _, err = command("reproduce", tmp_path / "tiny.yaml", *place)
-    needed = disk.in_words(2 * checkpoint_bytes(planned(launch, 1)[0]))
+    needed = disk.in_words(bytes_left(planned(launch, 2), out))
     assert code == 2 and err.count("\n") == 1 and not out.exists()
-    assert f"--out: {out} has 1.0 MB free, the checkpoints of 2 runs take up to {needed}" in err
+    assert f"--out: nothing was started, {out} has 1.0 MB free and what is left of 2 runs may take {needed};" in err
 
 
 def test_only_checkpoints_that_are_not_there_yet_take_room(launch):
     first, second = planned(launch, 2)
     each = checkpoint_bytes(first)
-    assert bytes_left([first, second], launch.out) == 2 * each
+    whole = bytes_left([first, second], launch.out)
+    assert 2 * each < whole < 2 * each + 600_000  # with their pictures and records
     folder = first.folder(launch.out) / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "last.pt").write_bytes(b"x" * 1000)
-    assert bytes_left([first, second], launch.out) == 2 * each - 1000
-    (folder / "best.pt").write_bytes(b"x" * 2 * each)
-    assert bytes_left([first, second], launch.out) == each
+    (folder / "best.pt").hardlink_to(folder / "last.pt")
+    assert bytes_left([first, second], launch.out) == whole - 1000
+    (folder / "epoch_0001.pt").write_bytes(b"x" * 2 * each)
+    assert bytes_left([first, second], launch.out) == whole - each
+
+
+def test_the_folder_of_a_run_takes_no_more_than_is_announced(trained):
+    (run,) = plan_reproduction([str(trained.config)], [1]).runs
+    files = {path.stat().st_ino: path.stat().st_size for path in trained.run.rglob("*") if path.is_file()}
+    announced = bytes_left([run], trained.folder / "nowhere")
+    assert 0.5 * announced < sum(files.values()) <= announced
+
+
+def test_data_sets_to_convert_count_where_they_are_on_the_same_disk(launch, tmp_path, monkeypatch):
+    runs = planned(launch, 1)
+    nowhere = tmp_path / "data"
+    converted = sum(map(disk.dataset_bytes, disk.unconverted(runs, nowhere)))
+    left = bytes_left(runs, launch.out)
+    assert converted > 0 < left
+    monkeypatch.setattr(disk, "free_bytes", lambda _: left + converted - 1)
+    with pytest.raises(MixmoError, match="--out"):
+        disk.require_room(runs, launch.out, nowhere)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: left + converted)
+    disk.require_room(runs, launch.out, nowhere)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: converted - 1)
+    with pytest.raises(MixmoError, match="--data"):
+        disk.require_room(runs, launch.out, nowhere)
 
 
 @pytest.mark.parametrize("address", ["ray://elsewhere:10001", "10.0.0.1:6379"])
