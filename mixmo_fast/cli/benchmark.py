@@ -14,6 +14,7 @@ from mixmo_fast.cli.options import (
     DeviceOption,
     JsonOption,
     OverrideOption,
+    WideOption,
     WorkersOption,
     make_console,
 )
@@ -42,14 +43,19 @@ def benchmark(
     json_file: JsonOption = None,
     plot: Annotated[Path | None, typer.Option(help="Draw a bar chart into this file.")] = None,
     override: OverrideOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Measure how fast the pipelines deliver batches, side by side."""
-    from benchmarks.command import run_benchmark
+    from mixmo_fast.terminal import waiting
+
+    console = make_console()
+    with waiting(console, f"{config.stem}: loading torch"):
+        from benchmarks.command import run_benchmark
 
     run_benchmark(
         config,
         data,
-        make_console(),
+        console,
         synthetic=synthetic,
         pipelines=pipelines,
         rows=rows,
@@ -62,4 +68,5 @@ def benchmark(
         json_file=json_file,
         plot=plot,
         overrides=override or (),
+        wide=wide,
     )

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbe
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for numbers, pictures and report. Default: the run folder.")
 ]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of tables, however narrow the terminal is.")]
 
 WHEN_ALONE = {"--robustness": "auto", "--corruptions": "auto", "--profile": "20"}
 """What an option means whose value may be left out; the parser itself knows no such thing."""
@@ -42,16 +43,28 @@ def make_console():
 
 
 class BarOfWork:
-    """A progress bar that appears with the first report of work; silent where there is no terminal."""
+    """A progress bar that appears with the first report of work; where there is no terminal, a line at the start.
 
-    def __init__(self, console):
+    Args:
+        console: Where to.
+        what: All of the work, for which a bar without an end stands until some of it is counted.
+    """
+
+    def __init__(self, console, what: str):
         from rich.progress import Progress
 
+        self._console, self._what = console, what
         self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._tasks = {}
+        self._tasks: dict[str, Any] = {}
 
     def __enter__(self):
+        from mixmo_fast.terminal import say
+
         self._bar.start()
+        if self._bar.disable:
+            say(self._console, f"{self._what} ...")
+        else:
+            self._tasks[""] = self._bar.add_task(self._what, total=None)
         return self
 
     def __exit__(self, *_):

@@ -4,8 +4,11 @@ A run folder has one of each. A later evaluation of the same checkpoint keeps wh
 asked for itself (robustness, other data sets), so that those hours need not be spent again.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
@@ -14,6 +17,7 @@ from mixmo_fast.run.explain import explain
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
 from mixmo_fast.runfolder.names import EVALUATION, INSPECTION, PAGE, SUMMARY, clear_pipes, has_ended
 from mixmo_fast.runfolder.record import read_record, read_text, write_record
+from mixmo_fast.terminal import say, waiting
 
 if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
     from mixmo_fast.run.evaluate import Evaluation
@@ -52,6 +56,32 @@ def record_inspection(inspection: "Inspection", folder: Path) -> None:
     clear_pipes(folder)
     write_record(folder / INSPECTION, inspection.record())
     _refresh(folder, inspection)
+
+
+def report_run(folder: Path, data: Path, device: str, console: Console) -> None:
+    """Evaluates the last epoch of a run that has ended and draws its page, unless that was done before.
+
+    Args:
+        folder: The run folder.
+        data: Folder of data sets.
+        device: `auto`, `cuda` or `cpu`.
+        console: Where it is told what is waited for.
+
+    Raises:
+        MixmoError: When something cannot be read or written.
+    """
+    from mixmo_fast.run.evaluate import evaluate_run
+
+    damage = page_damage(folder)
+    if damage is None:
+        return
+    if damage:
+        say(console, f"{damage}; it is made anew")
+    with waiting(console, "evaluating the last epoch"):
+        found = evaluate_run(folder, partial(say, console), checkpoint="last", data=data, device=device)
+    with waiting(console, "drawing the page"):
+        record_evaluation(found, folder)
+    say(console, f"All of it on one page: {folder / PAGE}")
 
 
 def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None") -> Path:

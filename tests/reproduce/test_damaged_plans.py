@@ -20,6 +20,7 @@ from mixmo_fast.reproduce.run_state import read_state
 from mixmo_fast.reproduce.status import show_status
 from mixmo_fast.reproduce.tables import error_lines, results_tables
 from mixmo_fast.runfolder.names import ENVIRONMENT, FAILED, LOG, METRICS, SUMMARY
+from mixmo_fast.tables import print_table
 
 ODD = (None, "", "x", [], {}, -1, 2**70, 0.5, True, [[[[]]]])
 HOSTILE = "\x1b[31m<script>alert(1)</script>|\\`\u202e"
@@ -161,7 +162,7 @@ def test_hostile_words_reach_neither_a_terminal_nor_a_page_as_more_than_text(tmp
     assert "\x1b" not in text and "<script>" not in text and "&lt;script>" in text
     console = Console(file=io.StringIO(), width=200)
     for table in results_tables(results):
-        console.print(table)
+        print_table(console, table)
     shown = console.file.getvalue() + "".join(error_lines([read_state(plan.runs[1].folder(tmp_path), plan.runs[1])]))
     assert "\x1b" not in shown and "\u202e" not in shown and "alert(1)" in shown
     assert read_state(folder, run).status == "complete"
