@@ -168,8 +168,8 @@ def train(
     """
     if name is None and isinstance(config, str | Path):
         name = Path(config).stem
-    if not name or name != Path(name).name:
-        raise ConfigError(f"name: found {name!r}, allowed: the name of a folder, given beside a configuration's values")
+    if name is None:
+        raise ConfigError("name: found None, allowed: one beside a configuration's values")
     folder = train_run(
         load_config(config),
         Console(quiet=quiet),

@@ -24,7 +24,7 @@ from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import clear_pipes, remove_run
+from mixmo_fast.runfolder.names import clear_pipes, remove_run, run_name
 from mixmo_fast.runfolder.record import write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
@@ -48,7 +48,7 @@ def train_run(
     source: Path | Config,
     console: Console,
     *,
-    name: str = "",
+    name: str | None = None,
     data: Path = Path("data"),
     runs: Path = Path("runs"),
     pipeline: str = "resident",
@@ -70,9 +70,9 @@ def train_run(
     Under `torchrun` this is one of several ranks; rank 0 writes and prints.
 
     Args:
-        source: The configuration's file, whose name names the run; or a configuration.
+        source: The configuration's file, or a configuration.
         console: Where it is told how far the run is.
-        name: Of the run, where the source is no file.
+        name: Of the run; None: that of the source, which is a file.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -105,11 +105,11 @@ def train_run(
         console = Console(quiet=True)
     changes = [*overrides, *extra]
     if isinstance(source, Path):
-        name, config = source.stem, load_config(source, changes, notify=lambda line: say(console, line))
+        folder = runs / (source.stem if name is None else run_name(name))
+        config = load_config(source, changes, notify=lambda line: say(console, line))
     else:
-        config = override(source, changes)
+        folder, config = runs / run_name(name or ""), override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers, cache)
-    folder = runs / name
     wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:

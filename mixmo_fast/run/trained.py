@@ -6,6 +6,7 @@ Everything that evaluates or inspects starts here.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,15 @@ from mixmo_fast.evaluation.evaluate import predict
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
-from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
+from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths, is_run_folder
 from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
 from pipelines.datasets.store import Dataset
+
+_OF_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
+_RUNS_NAMED = 5  # at most, by a message
 
 
 @dataclass(frozen=True)
@@ -206,7 +210,17 @@ def run_of(target: Path, runs: Path) -> CheckpointPaths:
         ConfigError: For what is neither.
     """
     if not os.path.lexists(target):
-        raise ConfigError(f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs")
+        others = _runs_in(runs, target.parent)
+        near = get_close_matches(target.name, [folder.name for folder in others], 1, cutoff=0.5)
+        meant = next((f"; did you mean {folder}?" for folder in others if folder.name in near), "")
+        raise ConfigError(
+            f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs{meant}"
+        )
+    if target.suffix in _OF_WEIGHTS and target.is_file():
+        raise ConfigError(
+            f"{target}: found a file of weights, allowed: a run folder, or a configuration file, and behind it "
+            f"--checkpoint {target}"
+        )
     if target.is_dir() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
     return CheckpointPaths(target if target.is_dir() else runs / target.stem)
@@ -228,11 +242,19 @@ def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
         path = Path(which)
     if not path.is_file():
         kept = ", ".join(file.stem for file in paths.all()) or "none"
+        has = f"{paths.folder} has {kept}"
+        if not paths.folder.exists():
+            others = ", ".join(map(str, _runs_in(paths.folder.parent)[:_RUNS_NAMED])) or "none"
+            has = f"there is no run {paths.folder}, of runs there are {others}"
         raise CheckpointError(
-            f"{path}: no such checkpoint; {paths.folder} has {kept}. --checkpoint takes best, last, an epoch that was "
-            "kept, or a path"
+            f"{path}: no such checkpoint; {has}. --checkpoint takes best, last, an epoch that was kept, or a path"
         )
     return path
+
+
+def _runs_in(*places: Path) -> list[Path]:
+    """The run folders in some folders."""
+    return sorted({folder for place in places for folder in place.glob("*/") if is_run_folder(folder)})
 
 
 def _inline(config: Config) -> str:

@@ -6,7 +6,7 @@ Light: whoever only looks whether there is a run imports nothing else.
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import ConfigError, MixmoError, shorten
 
 CONFIG = "config.yaml"  # as it was resolved: the file, its defaults and the overrides
 ENVIRONMENT = "environment.json"
@@ -27,6 +27,7 @@ SHARED_GPU = "shared_gpu.txt"  # one line, where other runs were trained on the 
 FAILED = "failed.txt"  # one line, why the run ended in a way that trying again cannot mend
 
 BESIDE_CONFIG = (ENVIRONMENT, METRICS, SUMMARY)  # one of them makes it a run folder
+_LONGEST = 200  # bytes of a run's name; file systems allow 255, some of which temporary names need
 _WRITTEN_ANEW = (
     *(CONFIG, ENVIRONMENT, METRICS, METRICS_TABLE, SUMMARY),
     *(EVALUATION, INSPECTION, PAGE, FIRST_BATCH, LEARNING_CURVES),
@@ -60,6 +61,21 @@ class CheckpointPaths:
     def all(self) -> list[Path]:
         """All that are there, by name."""
         return sorted((self.folder / CHECKPOINTS).glob("[!.]*.pt"))
+
+
+def run_name(name: str) -> str:
+    """A name for a run, which its folder can have.
+
+    Raises:
+        ConfigError: It cannot, or would be taken for an option or for something hidden.
+    """
+    fits = bool(name) and name.isprintable() and len(name.encode()) <= _LONGEST
+    if fits and name == Path(name).name.strip(" ") and not name.startswith((".", "-")):
+        return name
+    raise ConfigError(
+        f"name: found {shorten(repr(name))}, allowed: that of a folder, of at most {_LONGEST} bytes, without / and "
+        "without a dot or hyphen in front"
+    )
 
 
 def is_run_folder(folder: Path) -> bool:
