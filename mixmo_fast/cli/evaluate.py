@@ -23,7 +23,7 @@ from mixmo_fast.cli.options import (
 
 def evaluate(
     target: TargetArgument,
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = "last",
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",

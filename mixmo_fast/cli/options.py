@@ -20,7 +20,7 @@ OverrideOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01 or msda=null.")
 ]
 TargetArgument = Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")]
-CheckpointOption = Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")]
+CheckpointOption = Annotated[str, typer.Option(help="last, best (on test), the number of a kept epoch, or a path.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]
 OutOption = Annotated[
     Path | None, typer.Option("--out", "-o", help="Folder for numbers, pictures and report. Default: the run folder.")

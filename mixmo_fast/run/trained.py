@@ -6,6 +6,7 @@ Everything that evaluates or inspects starts here.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from mixmo_fast.run import build
 from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
 from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
 from mixmo_fast.runfolder.trained_on import TrainedOn
-from mixmo_fast.training.checkpoint import load_checkpoint, load_network
+from mixmo_fast.training.checkpoint import load_checkpoint, load_network, weights_sha256
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
 from pipelines.datasets.store import Dataset
@@ -38,6 +39,7 @@ class Trained:
         dataset: What it was trained on; or, if that was asked for, another one of the same classes.
         checkpoint: The file.
         epoch: Of that checkpoint.
+        weights_sha256: Of its weights.
         run: The run folder that the checkpoint lies in; None for any other file.
         on: The name of that other data set; None where it is its own.
         device: Where it is.
@@ -49,6 +51,7 @@ class Trained:
     dataset: Dataset
     checkpoint: Path
     epoch: int
+    weights_sha256: str
     run: Path | None
     device: torch.device
     precision: Precision
@@ -95,6 +98,11 @@ class Weights:
     precision: str
     data: TrainedOn | None
     within: bool = False
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights, by which a saved evaluation of theirs is known."""
+        return weights_sha256(self.state)
 
     @property
     def classes(self) -> int:
@@ -195,7 +203,16 @@ def open_trained(
     layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
     network.to(device).to(memory_format=layout)
     return Trained(
-        config, network.eval(), dataset, weights.checkpoint, weights.epoch, weights.run, device, precision, on
+        config=config,
+        network=network.eval(),
+        dataset=dataset,
+        checkpoint=weights.checkpoint,
+        epoch=weights.epoch,
+        weights_sha256=weights.sha256,
+        run=weights.run,
+        device=device,
+        precision=precision,
+        on=on,
     )
 
 
