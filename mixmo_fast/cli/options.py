@@ -19,7 +19,7 @@ CacheOption = Annotated[
 OverrideOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01 or msda=null.")
 ]
-TargetArgument = Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")]
+TargetArgument = Annotated[Path, typer.Argument(help="A configuration file, a run folder, or a checkpoint.")]
 CheckpointOption = Annotated[str, typer.Option(help="last, best (on test), the number of a kept epoch, or a path.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]
 OutOption = Annotated[

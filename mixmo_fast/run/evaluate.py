@@ -105,7 +105,7 @@ def evaluate_run(
     """Evaluates a checkpoint on the test split of the data set that it was trained on, and on what else is asked for.
 
     Args:
-        target: A configuration file, or a run folder.
+        target: A configuration file, a run folder, or a checkpoint.
         notify: Told of a conversion or translation on the way.
         progress: Told (work, done, total) where it takes long.
         checkpoint: `last`, `best`, an epoch, or a checkpoint's path.

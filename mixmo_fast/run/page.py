@@ -27,6 +27,8 @@ from mixmo_fast.runfolder.names import (
     is_run_folder,
 )
 from mixmo_fast.runfolder.record import read_record, read_text, write_record
+from mixmo_fast.runfolder.records import RunSummary
+from mixmo_fast.runfolder.trained_on import TrainedOn
 
 if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
     from mixmo_fast.run.evaluate import Evaluation
@@ -79,7 +81,7 @@ def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None")
     Args:
         folder: The run folder.
         config: Of the run.
-        data: Its data set, for the recipe in plain words; None leaves that out.
+        data: Its data set, for the recipe in plain words; None: what its summary keeps of that, or nothing.
 
     Raises:
         MixmoError: When something cannot be read or written.
@@ -89,7 +91,8 @@ def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None")
 
     clear_pipes(folder)
     write_plots(folder)
-    passages = explain(config, data_facts(data)) if data else ()
+    known = data or _kept_of_data(folder)
+    passages = explain(config, data_facts(known)) if known else ()
     return write_report(folder, [(passage.heading, passage.text) for passage in passages])
 
 
@@ -110,6 +113,13 @@ def page_damage(folder: Path) -> str | None:
     if last is None and (alone is None or checkpoint_of(alone) != "last"):
         return ""
     return None if text.rstrip().endswith("</html>") else f"{page}: not a whole page"
+
+
+def _kept_of_data(folder: Path) -> TrainedOn | None:
+    """What a run keeps of its data set, if that is enough to explain it."""
+    summary = read_record(folder / SUMMARY, RunSummary)
+    known = summary.data if summary else None
+    return None if known is None or known.flip is None or known.crop_padding is None else known
 
 
 def _place(folder: Path, checkpoint: str) -> Path:

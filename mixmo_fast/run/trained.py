@@ -18,9 +18,10 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_in_short
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
+from mixmo_fast.files import open_regular
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
-from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
+from mixmo_fast.run.same_data import as_test_of, data_of, ensure_data, require_same_data
 from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
 from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network, weights_sha256
@@ -135,24 +136,32 @@ def read_weights(target: Path, which: str, runs: Path, notify: Callable[[str], N
     checkpoint of the authors' implementation holds none, so there the file decides.
 
     Args:
-        target: A configuration file, or a run folder.
-        which: `best`, `last`, an epoch, or a checkpoint's path; one given by path must fit `target`.
+        target: A configuration file, a run folder, or a checkpoint.
+        which: `last`, `best`, an epoch, or a checkpoint's path; one given by path must fit `target`. For
+            a target that is a checkpoint: `last`.
         runs: Where the run folder of a configuration file is.
         notify: Told of a translation on the way.
 
     Raises:
         MixmoError: When configuration or checkpoint are missing or do not fit together.
     """
-    paths = run_of(target, runs)
-    wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
-    path = checkpoint_path(which, paths)
-    run = paths.folder if path in paths.all() else None
+    paths, wanted = run_of(target, runs), None
+    if not _is_checkpoint(target):
+        wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
+    path = checkpoint_path(which, paths, target)
+    is_of_run = path in paths.all() and (wanted is not None or (paths.folder / CONFIG).is_file())
+    run = paths.folder if is_of_run else None
     if is_reference_checkpoint(path):
+        if wanted is None:
+            raise CheckpointError(
+                f"{path}: a checkpoint of mixmo-pytorch, which does not say what network it is of: name a "
+                "configuration, and this file with --checkpoint"
+            )
         theirs = load_reference_checkpoint(path)
         return Weights(wanted, theirs.epoch, theirs.network, path, run, "fp32", None)
     ours = load_checkpoint(path)
     config = parse_config(ours.config, str(path))
-    if run is None and (config.network, config.data) != (wanted.network, wanted.data):
+    if run is None and wanted and (config.network, config.data) != (wanted.network, wanted.data):
         raise CheckpointError(
             f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} ({_inline(wanted)})"
         )
@@ -173,7 +182,7 @@ def open_trained(
     """Opens a checkpoint and the data set that its network was trained on, or another one of the same classes.
 
     Args:
-        target: A configuration file, or a run folder.
+        target: A configuration file, a run folder, or a checkpoint.
         which: As for `read_weights`.
         data: The data folder.
         runs: Where the run folder of a configuration file is.
@@ -191,11 +200,11 @@ def open_trained(
     precision = weights.precision_on(device, precision_name)
     precision.switch_tf32()
     if on is not None and on != config.data.dataset:
-        own = weights.data or build.ensure_dataset(config.data.dataset, data, notify)
+        own = weights.data or ensure_data(config.data.dataset, data, notify, str(weights.checkpoint))
         dataset = as_test_of(own, build.ensure_dataset(on, data, notify))
     else:
         on = None
-        dataset = build.ensure_dataset(config.data.dataset, data, notify)
+        dataset = ensure_data(config.data.dataset, data, notify, str(weights.checkpoint))
         remedy = "put it back, or convert these under a name of their own and name that by --on"
         require_same_data(weights.data, dataset, str(weights.checkpoint), remedy)
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later=True)
@@ -216,8 +225,17 @@ def open_trained(
     )
 
 
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of torch's, of which an older form is a bare pickle, rather than a configuration's text."""
+    try:
+        with open_regular(path) as file:
+            return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+    except OSError:
+        return False
+
+
 def run_of(target: Path, runs: Path) -> CheckpointPaths:
-    """The run folder that is meant: `target` itself, or in `runs` the one of that configuration file.
+    """The run folder that is meant: `target` itself, in `runs` the one of that file, or where that checkpoint lies.
 
     Raises:
         ConfigError: For what is neither.
@@ -226,15 +244,22 @@ def run_of(target: Path, runs: Path) -> CheckpointPaths:
         raise ConfigError(f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs")
     if target.is_dir() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
+    if _is_checkpoint(target):
+        return CheckpointPaths(target.parent.parent)
     return CheckpointPaths(target if target.is_dir() else runs / target.stem)
 
 
-def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
-    """The file that `best`, `last`, an epoch's number or a path stands for.
+def checkpoint_path(which: str, paths: CheckpointPaths, target: Path) -> Path:
+    """The file that `best`, `last`, an epoch's number or a path stands for; a target that is a checkpoint is meant.
 
     Raises:
         CheckpointError: When it is not there, with those that are.
+        ConfigError: Another one is asked for than the target.
     """
+    if _is_checkpoint(target):
+        if which != "last":
+            raise ConfigError(f"--checkpoint: found {which} with {target}, which is a checkpoint itself; leave it out")
+        return target
     if which in ("best", "last"):
         path = paths.best if which == "best" else paths.last
     elif which.isdecimal():
