@@ -29,7 +29,7 @@ OutOption = Annotated[
 
 def evaluate(
     target: TargetArgument,
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = "last",
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",

@@ -36,7 +36,8 @@ ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A configuration file, of this program or of mixmo-pytorch.")
 ]
 TargetArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, or a configuration file whose run is in --runs.")
+    Path,
+    typer.Argument(metavar="RUN", help="A run folder, a configuration file whose run is in --runs, or a checkpoint."),
 ]
 CheckpointOption = Annotated[
     str,

@@ -13,7 +13,17 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import DataError, MixmoError
 from mixmo_fast.runfolder.evaluated import SavedEvaluation, SavedInspection
 from mixmo_fast.runfolder.history import read_history, tested
-from mixmo_fast.runfolder.names import CONFIG, ENVIRONMENT, EVALUATION, FIRST_BATCH, INSPECTION, METRICS, SUMMARY
+from mixmo_fast.runfolder.kept import Kept, read_evaluations, read_inspections
+from mixmo_fast.runfolder.names import (
+    CONFIG,
+    ENVIRONMENT,
+    EVALUATION,
+    FIRST_BATCH,
+    INSPECTION,
+    METRICS,
+    SUMMARY,
+    evaluation_folders,
+)
 from mixmo_fast.runfolder.record import read_bytes, read_record, read_text
 from mixmo_fast.runfolder.records import Environment, Epoch, RunSummary
 
@@ -30,12 +40,15 @@ class RunFiles:
         name: The configuration's, or else the folder's.
         history: The epochs of `metrics.jsonl`, oldest first.
         summary: None where the run has not ended.
-        evaluation: None where there is none.
-        inspection: None where there is none.
+        evaluation: Of the checkpoint that the page is about: `last`, or else the first that was evaluated; None where
+            none was.
+        inspection: Likewise.
         environment: None where there is none.
         config: The resolved configuration; None where there is none.
         config_text: The same, as it is in the file.
         first_batch: The picture `first_batch.png`; None where there is none.
+        evaluations: Of all checkpoints, in this order.
+        inspections: Likewise.
     """
 
     folder: Path
@@ -48,6 +61,8 @@ class RunFiles:
     config: Config | None
     config_text: str
     first_batch: bytes | None
+    evaluations: tuple[Kept[SavedEvaluation], ...] = ()
+    inspections: tuple[Kept[SavedInspection], ...] = ()
 
     @property
     def tested(self) -> tuple[Epoch, ...]:
@@ -62,21 +77,24 @@ def read_run(folder: Path) -> RunFiles:
         MixmoError: When it has none of the files, or one of them is unreadable, half-written or of another form; one
             line that names it.
     """
-    if not any((folder / name).is_file() for name in _ONE_OF):
+    if not any((folder / name).is_file() for name in _ONE_OF) and not evaluation_folders(folder):
         raise MixmoError(f"{folder}: not a run folder (it has none of {', '.join(_ONE_OF)})")
     summary = read_record(folder / SUMMARY, RunSummary)
     config_file = folder / CONFIG
+    evaluations, inspections = read_evaluations(folder), read_inspections(folder)
     return RunFiles(
         folder=folder,
         name=(summary and summary.config) or folder.resolve().name,
         history=read_history(folder),
         summary=summary,
-        evaluation=read_record(folder / EVALUATION, SavedEvaluation),
-        inspection=read_record(folder / INSPECTION, SavedInspection),
+        evaluation=evaluations[0].record if evaluations else None,
+        inspection=inspections[0].record if inspections else None,
         environment=read_record(folder / ENVIRONMENT, Environment),
         config=load_config(config_file) if config_file.is_file() else None,
         config_text=read_text(config_file) or "",
         first_batch=_read_picture(folder / FIRST_BATCH),
+        evaluations=evaluations,
+        inspections=inspections,
     )
 
 

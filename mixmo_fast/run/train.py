@@ -20,7 +20,7 @@ from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, ended, find_beginning, load_beginning
 from mixmo_fast.run.page import report_run
 from mixmo_fast.run.preview import draw_step, take_step
-from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
+from mixmo_fast.run.same_data import data_of, ensure_data, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
@@ -149,12 +149,13 @@ def _train(
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
-    dataset = build.ensure_dataset(config.data.dataset, data, lambda line: say(console, line))
+    known_by = str(folder) if checkpoint else None
+    dataset = ensure_data(config.data.dataset, data, lambda line: say(console, line), known_by)
     if ranks.writes:
         ranks.wait()
     if checkpoint:
         anew = "put back the data, use another --runs, or --from-scratch to start it again"
-        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
+        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew, config.data)
     known = trained_on(dataset)
     filled_later = checkpoint is not None or beginning.start is not None
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later)

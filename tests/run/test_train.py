@@ -168,15 +168,16 @@ def test_divergence_that_only_the_evaluation_sees_is_the_same_error(lab):
 def test_a_run_ends_with_its_page(lab):
     lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)
     summary = json.loads((lab.run / "summary.json").read_text())
-    evaluation = json.loads((lab.run / "evaluation.json").read_text())
+    of_last = lab.run / "evaluations" / "last"
+    evaluation = json.loads((of_last / "evaluation.json").read_text())
     assert evaluation["checkpoint"].endswith("last.pt")
     for name in ("top1", "nll", "ece", "tace", "member_top1", "disagreement"):
         assert evaluation[name] == summary["last"][name]
     page = lab.run / "report.html"
     assert "The recipe in plain words" in page.read_text()
     assert str(page) in lab.printed.getvalue()
-    for name in ("learning_curves", "members", "reliability", "confusion", "selective"):
-        assert (lab.run / f"{name}.png").is_file()
+    assert {path.stem for path in lab.run.glob("*.png")} == {"first_batch", "learning_curves", "members"}
+    assert {path.stem for path in of_last.glob("*.png")} == {"reliability", "confusion", "selective"}
     before = page.stat().st_mtime_ns
     lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # complete, so nothing is to be done
     assert page.stat().st_mtime_ns == before
@@ -185,7 +186,7 @@ def test_a_run_ends_with_its_page(lab):
     assert page.is_file()
     lab.train("schedule.epochs=1", "schedule.milestones={}", from_scratch=True)
     assert not page.exists()
-    assert not (lab.run / "evaluation.json").exists()
+    assert not of_last.exists()
 
 
 def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
