@@ -18,7 +18,8 @@ INSPECTION = "inspection.json"
 PAGE = "report.html"  # of a run, and in the folder of many of a comparison
 FIRST_BATCH = "first_batch.png"
 LEARNING_CURVES = "learning_curves.png"
-TENSORBOARD = "tensorboard"
+TENSORBOARD = "tensorboard"  # by epoch
+TENSORBOARD_STEPS = f"{TENSORBOARD}/by_step"
 CHECKPOINTS = "checkpoints"
 PROFILE = "profile.txt"  # of `train --profile`: the dearest kernels
 PROFILE_TRACE = "profile_trace.json.gz"  # for ui.perfetto.dev or chrome://tracing
@@ -32,7 +33,7 @@ _WRITTEN_ANEW = (
     *(EVALUATION, INSPECTION, PAGE, FIRST_BATCH, LEARNING_CURVES),
 )
 _LEFT_BY_A_RUN = (
-    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", "metrics.*", "*.png"),
+    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", f"{TENSORBOARD_STEPS}/events.*", "metrics.*", "*.png"),
     *(SUMMARY, EVALUATION, INSPECTION, PAGE, PROFILE, PROFILE_TRACE, SHARED_GPU),
 )
 
@@ -98,7 +99,7 @@ def remove_run(folder: Path) -> None:
         MixmoError: One of its folders is a link, which may lead to anybody's files.
         OSError: It cannot.
     """
-    for name in (CHECKPOINTS, TENSORBOARD):
+    for name in (CHECKPOINTS, TENSORBOARD, TENSORBOARD_STEPS):
         if (folder / name).is_symlink():
             raise MixmoError(f"{folder / name}: is a link, which nothing is removed through; remove it first")
     for pattern in _LEFT_BY_A_RUN:
