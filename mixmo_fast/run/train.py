@@ -209,7 +209,7 @@ def _train(
             recorded = recorded.model_copy(update={"init": started_from})
         write_record(folder / names.ENVIRONMENT, recorded, indent=1)
         history = from_json(checkpoint.history, str(folder)) if checkpoint else []
-        log = cleanup.enter_context(RunLog(folder, history, _warn))
+        log = cleanup.enter_context(RunLog(folder, history, batches.steps_per_epoch, _warn))
         picture, draw = folder / names.FIRST_BATCH, None
         if not (checkpoint and picture.is_file()):
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.

@@ -20,7 +20,8 @@ INSPECTION = "inspection.json"
 PAGE = "report.html"  # of a run, and in the folder of many of a comparison
 FIRST_BATCH = "first_batch.png"
 LEARNING_CURVES = "learning_curves.png"
-TENSORBOARD = "tensorboard"
+TENSORBOARD = "tensorboard"  # by epoch
+TENSORBOARD_STEPS = f"{TENSORBOARD}/by_step"
 CHECKPOINTS = "checkpoints"
 PROFILE = "profile.txt"  # of `train --profile`: the dearest kernels
 PROFILE_TRACE = "profile_trace.json.gz"  # for ui.perfetto.dev or chrome://tracing
@@ -35,7 +36,7 @@ _WRITTEN_ANEW = (
     *(EVALUATION, INSPECTION, PAGE, FIRST_BATCH, LEARNING_CURVES),
 )
 _LEFT_BY_A_RUN = (
-    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", "metrics.*", "*.png"),
+    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", f"{TENSORBOARD_STEPS}/events.*", "metrics.*", "*.png"),
     *(f"{EVALUATIONS}/*/{name}" for name in (EVALUATION, INSPECTION, "*.png")),
     *(SUMMARY, EVALUATION, INSPECTION, PAGE, PROFILE, PROFILE_TRACE, SHARED_GPU),
 )
@@ -126,7 +127,7 @@ def remove_run(folder: Path) -> None:
         OSError: It cannot.
     """
     each = evaluation_folders(folder)
-    for path in (*(folder / name for name in (CHECKPOINTS, TENSORBOARD, EVALUATIONS)), *each):
+    for path in (*(folder / name for name in (CHECKPOINTS, TENSORBOARD, TENSORBOARD_STEPS, EVALUATIONS)), *each):
         if path.is_symlink():
             raise MixmoError(f"{path}: is a link, which nothing is removed through; remove it first")
     for pattern in _LEFT_BY_A_RUN:
