@@ -8,7 +8,7 @@ from mixmo_fast.evaluation.table import scores_table
 from mixmo_fast.networks.anatomy import THRESHOLDS, mean_share
 from mixmo_fast.run.evaluate import Evaluation
 from mixmo_fast.run.inspect import Inspection
-from mixmo_fast.runfolder.evaluated import ForeignSet, Selective
+from mixmo_fast.runfolder.evaluated import DETECTOR_SCORES, ForeignSet, Selective
 
 
 def evaluation_tables(evaluation: Evaluation, scaled: bool) -> list[Table]:
@@ -57,10 +57,10 @@ def _selective_table(selective: Selective) -> Table:
 
 def _ood_table(found: ForeignSet, own: str) -> Table:
     title = f"Telling {own} (positive) from {found.dataset} ({found.images:,} images)"
-    table = _table(title, "score", "AUROC", "FPR at 95 % TPR", "AUPR")
+    table = _table(title, "score", *(row.label for row in DETECTOR_SCORES.values()))
     for detector in found.detectors:
-        words = detector.name.replace("_", " ")
-        table.add_row(words, *map(_percent, (detector.auroc, detector.fpr95, detector.aupr)))
+        numbers = (row.written(getattr(detector, name)) for name, row in DETECTOR_SCORES.items())
+        table.add_row(detector.name.replace("_", " "), *numbers)
     return table
 
 
