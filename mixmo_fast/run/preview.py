@@ -179,13 +179,13 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
     parts = []
     mixing, msda = config.mixing, config.msda
     if mixing is None:
-        parts.append("one network")
+        parts.append("single network")
     elif mixing.method == mixing.replacement == "linear":
         parts.append("MIMO" if mixing.alpha == 0 else "Linear-MixMo")
     else:
         family = "Cut-MixMo" if mixing.method == "patch" else "MixMo"
         now = patch_probability(mixing.prob, mixing.decay_from, epoch, config.schedule.epochs)
-        decayed = "" if now == mixing.prob else f", by now {now:.2g}"
+        decayed = "" if now == mixing.prob else f", by now {now:.2g}" if now else ", decayed to 0 by now"
         other = "" if mixing.replacement == "linear" else f", else {mixing.replacement}"
         parts.append(f"{family} ({mixing.method}, p = {mixing.prob:g}{decayed}{other})")
     if msda is not None:
@@ -194,7 +194,9 @@ def recipe_in_a_line(config: Config, epoch: int = 1) -> str:
         parts.append("AugMix")
     if config.data.augmentation == "resized_crop":
         parts.append("resized crop")
-    parts += [f"M = {config.network.members}", f"b = {config.batch.repetitions}"]
+    if mixing is not None:
+        parts.append(f"M = {config.network.members}")
+    parts.append(f"b = {config.batch.repetitions}")
     if config.batch.input_repetition:
         parts.append(f"rho = {config.batch.input_repetition:g}")
     return ", ".join(parts)

@@ -238,7 +238,7 @@ def _train(
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
-        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
+        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES, config, known)
         write_record(folder / names.SUMMARY, summary, indent=1)
         say(console, _in_a_sentence(summary, folder))
 

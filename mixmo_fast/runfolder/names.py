@@ -27,6 +27,7 @@ PROFILE = "profile.txt"  # of `train --profile`: the dearest kernels
 PROFILE_TRACE = "profile_trace.json.gz"  # for ui.perfetto.dev or chrome://tracing
 LOG = "log.txt"  # what a reproduction's processes printed, one after the other
 SHARED_GPU = "shared_gpu.txt"  # one line, where other runs were trained on the same GPU at the same time
+PLAN = "plan.json"  # of a reproduction, three folders above its runs
 FAILED = "failed.txt"  # one line, why the run ended in a way that trying again cannot mend
 
 BESIDE_CONFIG = (ENVIRONMENT, METRICS, SUMMARY)  # one of them makes it a run folder
