@@ -15,6 +15,7 @@ from mixmo_fast.cli.options import (
     DeviceOption,
     JsonOption,
     OverrideOption,
+    WideOption,
     WorkersOption,
     make_console,
 )
@@ -44,15 +45,20 @@ def benchmark(
     json_file: JsonOption = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw a bar chart into this file.")] = None,
     override: OverrideOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Measure how fast the pipelines deliver batches, side by side."""
-    from benchmarks.command import run_benchmark
+    from mixmo_fast.terminal import waiting
+
+    console = make_console()
+    with waiting(console, f"{config.stem}: loading torch"):
+        from benchmarks.command import run_benchmark
 
     require_writable(json_file, plot)
     run_benchmark(
         config,
         data,
-        make_console(),
+        console,
         synthetic=synthetic,
         pipelines=pipelines,
         rows=rows,
@@ -65,4 +71,5 @@ def benchmark(
         json_file=json_file,
         plot=plot,
         overrides=override or (),
+        wide=wide,
     )

@@ -86,7 +86,7 @@ def convert(
     }
     _refuse_options_of_the_other_form(name, own, {"--source": source, "--no-verify": no_verify or None})
     console = make_console()
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"converting {own_name or name}") as bar:
         if path is not None and own_name is not None:
             from pipelines.datasets.own.convert import convert_folder
 

@@ -16,6 +16,7 @@ from mixmo_fast.cli.options import (
     JsonOption,
     RunsOption,
     TargetArgument,
+    WideOption,
     make_console,
 )
 from mixmo_fast.cli.targets import require_folder, require_writable
@@ -28,7 +29,7 @@ OutOption = Annotated[
 
 def evaluate(
     target: TargetArgument,
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = "last",
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",
@@ -79,18 +80,20 @@ def evaluate(
         typer.Option(metavar="FILE", help="Write each member's logits and the labels to this .npz."),
     ] = None,
     out: OutOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Evaluate a checkpoint on the test split, and draw what was found."""
-    from mixmo_fast.cli.evaluation_tables import evaluation_tables
-    from mixmo_fast.run.evaluate import evaluate_run
-    from mixmo_fast.run.evaluate import save_predictions as save
-    from mixmo_fast.run.page import record_evaluation
-    from mixmo_fast.runfolder.record import write_record
-
     require_writable(json_file, save_predictions)
     require_folder(out)
     console = make_console()
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"evaluating {target}") as bar:
+        from mixmo_fast.cli.evaluation_tables import evaluation_tables  # and with it torch, which takes seconds
+        from mixmo_fast.run.evaluate import evaluate_run
+        from mixmo_fast.run.evaluate import save_predictions as save
+        from mixmo_fast.run.page import record_evaluation
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
         found = evaluate_run(
             target,
             console.print,
@@ -108,7 +111,7 @@ def evaluate(
             on=on,
         )
     for table in evaluation_tables(found, scaled=temperature_scaling or calibrate_on is not None):
-        console.print(table)
+        print_table(console, table, wide)
     if json_file is not None:
         write_record(json_file, found.record(), indent=1)
     if save_predictions is not None:
@@ -124,19 +127,24 @@ def inspect(
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
     out: OutOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Show how the members share a trained network: filters, diversity, and what each more of them brings."""
-    from mixmo_fast.cli.evaluation_tables import inspection_tables
-    from mixmo_fast.run.inspect import inspect_run
-    from mixmo_fast.run.page import record_inspection
-    from mixmo_fast.runfolder.record import write_record
+    from mixmo_fast.terminal import waiting
 
     require_writable(json_file)
     require_folder(out)
     console = make_console()
-    found = inspect_run(target, checkpoint, data, runs, device, console.print)
+    with waiting(console, f"inspecting {target}"):
+        from mixmo_fast.cli.evaluation_tables import inspection_tables  # and with it torch, which takes seconds
+        from mixmo_fast.run.inspect import inspect_run
+        from mixmo_fast.run.page import record_inspection
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
+        found = inspect_run(target, checkpoint, data, runs, device, console.print)
     for table in inspection_tables(found):
-        console.print(table)
+        print_table(console, table, wide)
     if json_file is not None:
         write_record(json_file, found.record(), indent=1)
     _record(record_inspection, found, out, console)

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG", help="A configuration file, of this program or of mixmo-pytorch.")
 ]
 TargetArgument = Annotated[
-    Path, typer.Argument(metavar="RUN", help="A run folder, or a configuration file whose run is in --runs.")
+    Path,
+    typer.Argument(metavar="RUN", help="A run folder, a configuration file whose run is in --runs, or a checkpoint."),
 ]
 CheckpointOption = Annotated[
     str,
@@ -44,6 +45,7 @@ CheckpointOption = Annotated[
 ]
 JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers to this file.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of tables, however narrow the terminal is.")]
 
 WHEN_ALONE = {"--robustness": "auto", "--profile": "20"}
 """What an option means whose value may be left out; the parser itself knows no such thing."""
@@ -61,16 +63,28 @@ def make_console():
 
 
 class BarOfWork:
-    """A progress bar that appears with the first report of work; silent where there is no terminal."""
+    """A progress bar that appears with the first report of work; where there is no terminal, a line at the start.
 
-    def __init__(self, console):
+    Args:
+        console: Where to.
+        what: All of the work, for which a bar without an end stands until some of it is counted.
+    """
+
+    def __init__(self, console, what: str):
         from rich.progress import Progress
 
+        self._console, self._what = console, what
         self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._tasks = {}
+        self._tasks: dict[str, Any] = {}
 
     def __enter__(self):
+        from mixmo_fast.terminal import say
+
         self._bar.start()
+        if self._bar.disable:
+            say(self._console, f"{self._what} ...")
+        else:
+            self._tasks[""] = self._bar.add_task(self._what, total=None)
         return self
 
     def __exit__(self, *_):

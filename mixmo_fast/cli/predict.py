@@ -17,6 +17,7 @@ from mixmo_fast.cli.options import (
     JsonOption,
     RunsOption,
     TargetArgument,
+    WideOption,
     make_console,
 )
 from mixmo_fast.cli.targets import require_folder, require_writable
@@ -42,20 +43,22 @@ def predict(
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",
+    wide: WideOption = False,
 ) -> None:
     """Say what pictures show, how sure that is, and where the network had better abstain."""
-    from mixmo_fast.cli.predict_tables import closing_lines, predictions_csv, predictions_record, predictions_table
-    from mixmo_fast.files import write_text
-    from mixmo_fast.run.predict import open_predictor
-    from mixmo_fast.runfolder.record import write_record
-
     require_writable(csv_file, json_file)
     console = make_console()
-    predictor = open_predictor(target, checkpoint, data=data, runs=runs, device=device, notify=console.print)
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"predicting with {target}") as bar:
+        from mixmo_fast.cli.predict_tables import closing_lines, predictions_csv, predictions_record, predictions_table
+        from mixmo_fast.files import write_text
+        from mixmo_fast.run.predict import open_predictor  # and with it torch, which takes seconds
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
+        predictor = open_predictor(target, checkpoint, data=data, runs=runs, device=device, notify=console.print)
         found = predictor.predict(images, coverage, top, bar.show)
     saved = predictions_record(found, predictor)
-    console.print(predictions_table(saved, members))
+    print_table(console, predictions_table(saved, members), wide)
     for line in closing_lines(saved):
         console.print(line)
     if csv_file is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mixmo_fast.cli.options import DataOption, DeviceOption, OverrideOption, PipelineOption, make_console
+from mixmo_fast.cli.options import DataOption, DeviceOption, OverrideOption, PipelineOption, WideOption, make_console
 from mixmo_fast.cli.targets import require_folder
 
 RunsArgument = Annotated[
@@ -54,19 +54,24 @@ def reproduce(
         ),
     ] = None,
     override: OverrideOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Train the paper's tables, or any configurations with several seeds; the same command continues."""
-    from mixmo_fast.reproduce.command import reproduce as reproduce_all
-    from mixmo_fast.training.compile_cache import keep_compiled
+    from mixmo_fast.terminal import waiting
 
     if not dry_run:
         require_folder(out)
+    console = make_console()
+    with waiting(console, f"planning {' '.join(targets)}, in {out}"):
+        from mixmo_fast.reproduce.command import reproduce as reproduce_all
+        from mixmo_fast.training.compile_cache import keep_compiled
+
     keep_compiled()
     code = reproduce_all(
         targets,
         out,
         data,
-        make_console(),
+        console,
         seeds=seeds,
         scale=scale,
         overrides=override or (),
@@ -79,6 +84,7 @@ def reproduce(
         pipeline=pipeline,
         dry_run=dry_run,
         measured=measured or (),
+        wide=wide,
     )
     if code:
         raise typer.Exit(code)
@@ -92,12 +98,13 @@ def report(
     ] = None,
     each: Annotated[bool, typer.Option("--each", help="Also write every ended run's own page anew.")] = False,
     data: DataOption = Path("data"),
+    wide: WideOption = False,
 ) -> None:
     """Compare runs with each other and with the paper: results.json, results.md, report.html."""
     from mixmo_fast.reproduce.reporting import write_comparison
 
     require_folder(out)
-    write_comparison(runs, make_console(), out, each, data)
+    write_comparison(runs, make_console(), out, each, data, wide)
 
 
 def status(
@@ -105,8 +112,9 @@ def status(
         Path, typer.Argument(metavar="RUNS", help="The --out of a reproduction, a run folder, or a folder of them.")
     ],
     watch: Annotated[bool, typer.Option("--watch", help="Keep the table up to date until interrupted.")] = False,
+    wide: WideOption = False,
 ) -> None:
     """Show how far runs are, from another shell than the one that trains."""
     from mixmo_fast.reproduce.status import show_status
 
-    show_status(runs, make_console(), watch)
+    show_status(runs, make_console(), watch, wide)

@@ -3,7 +3,9 @@
 Only arguments are parsed here; see `mixmo_fast.cli.app`.
 """
 
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -90,16 +92,20 @@ def train(
     override: OverrideOption = None,
 ) -> None:
     """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
+    from mixmo_fast.terminal import waiting
     from mixmo_fast.training.compile_cache import keep_compiled
 
     keep_compiled()
-    from mixmo_fast.run.train import train_run  # and with it torch
-    from mixmo_fast.training.stopping import EXIT_CODE
+    console = make_console()
+    is_first_rank = os.environ.get("RANK", "0") == "0"
+    with waiting(console, f"{name or config.stem}: loading torch") if is_first_rank else nullcontext():
+        from mixmo_fast.run.train import train_run
+        from mixmo_fast.training.stopping import EXIT_CODE
 
     try:
         train_run(
             config,
-            make_console(),
+            console,
             name=name,
             data=data,
             runs=runs,
