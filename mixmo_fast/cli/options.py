@@ -43,11 +43,11 @@ def make_console():
 
 
 class BarOfWork:
-    """A progress bar that appears with the first report of work; where there is no terminal, a line at the start.
+    """A progress bar; where there is no terminal, a line at the start.
 
     Args:
         console: Where to.
-        what: All of the work, for which a bar without an end stands until some of it is counted.
+        what: All of the work, which a bar without an end names until some of it is counted.
     """
 
     def __init__(self, console, what: str):
@@ -72,6 +72,8 @@ class BarOfWork:
 
     def show(self, description: str, done: int, total: int) -> None:
         """Reports `done` of `total` pieces of some work."""
+        if "" in self._tasks:
+            self._bar.remove_task(self._tasks.pop(""))
         if description not in self._tasks:
             self._tasks[description] = self._bar.add_task(description, total=total)
         self._bar.update(self._tasks[description], completed=done, total=total)
