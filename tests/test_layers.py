@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "mixmo_fast.training": (
         *("mixmo_fast.mixing", "mixmo_fast.networks", "mixmo_fast.config", "mixmo_fast.evaluation"),
     ),
-    "mixmo_fast.report": ("mixmo_fast.config", "mixmo_fast.evaluation", "mixmo_fast.training"),
+    "mixmo_fast.report": ("mixmo_fast.mixing", "mixmo_fast.config", "mixmo_fast.evaluation", "mixmo_fast.training"),
     "mixmo_fast.doctor": ("pipelines.datasets",),
     "mixmo_fast.run": (
         *("mixmo_fast.mixing", "mixmo_fast.networks", "mixmo_fast.config", "mixmo_fast.evaluation", "pipelines"),
@@ -46,6 +46,7 @@ MAY_IMPORT = {
         *("mixmo_fast.training", "mixmo_fast.run"),
     ),
     "benchmarks": ("mixmo_fast", "pipelines"),
+    "benchmarks.faults": ("mixmo_fast", "pipelines"),  # on a floor above: no command needs them
     "mixmo_fast.cli": ("mixmo_fast", "pipelines", "benchmarks"),
     "mixmo_fast.__main__": ("mixmo_fast.cli",),
 }

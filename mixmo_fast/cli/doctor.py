@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mixmo_fast.cli.options import DataOption, JsonOption, WideOption, make_console
+from mixmo_fast.cli.targets import require_writable
 
 
 def doctor(
@@ -25,6 +26,7 @@ def doctor(
     from mixmo_fast.doctor.examine import examine, findings_table, in_words, trainable, undamaged, write_json
     from mixmo_fast.tables import print_table
 
+    require_writable(json_file)
     console = make_console()
     with console.status("looking around"):
         findings = examine(data, verify)

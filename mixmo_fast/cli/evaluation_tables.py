@@ -7,7 +7,7 @@ from mixmo_fast.evaluation.table import scores_table
 from mixmo_fast.networks.anatomy import THRESHOLDS, LayerActivity, mean_share
 from mixmo_fast.run.evaluate import Evaluation
 from mixmo_fast.run.inspect import Inspection
-from mixmo_fast.runfolder.evaluated import ForeignSet, Selective
+from mixmo_fast.runfolder.evaluated import DETECTOR_SCORES, ForeignSet, Selective
 from mixmo_fast.tables import Cell, Column, Sheet
 
 
@@ -71,8 +71,14 @@ def _selective_table(selective: Selective) -> Sheet:
 def _ood_table(found: ForeignSet, own: str) -> Sheet:
     return _table(
         f"Telling {own} (positive) from {found.dataset} ({found.images:,} images)",
-        ("score", "AUROC", "FPR at 95 % TPR", "AUPR"),
-        *((one.name.replace("_", " "), *map(_percent, (one.auroc, one.fpr95, one.aupr))) for one in found.detectors),
+        ("score", *(row.label for row in DETECTOR_SCORES.values())),
+        *(
+            (
+                detector.name.replace("_", " "),
+                *(row.written(getattr(detector, name)) for name, row in DETECTOR_SCORES.items()),
+            )
+            for detector in found.detectors
+        ),
     )
 
 

@@ -21,7 +21,7 @@ from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
 from mixmo_fast.runfolder.evaluated import SavedRobustness
-from mixmo_fast.runfolder.names import EVALUATION
+from mixmo_fast.runfolder.names import EVALUATION, evaluation_folders
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.scores import SCORES
 from mixmo_fast.tables import Cell, Column, Sheet
@@ -179,26 +179,36 @@ def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
     """The robustness that an evaluation has written.
 
     Args:
-        path: An `evaluation.json`, or a run folder that has one.
+        path: An `evaluation.json`, or a run folder, of which `last` counts first, then `best`, then others.
         dataset: What it must have been measured on, if that matters.
 
     Raises:
         MixmoError: It cannot be read, is not such a file, has no robustness, or is of another data set.
     """
-    file = path / EVALUATION if path.is_dir() else path
+    if path.is_dir():
+        alone = path / EVALUATION
+        files = [file for place in evaluation_folders(path) if (file := place / EVALUATION).is_file()]
+        files += [alone] if alone.is_file() or not files else []
+    else:
+        files = [path]
+    read = [(file, _read_evaluation(file)) for file in files]
+    file, evaluation = next((one for one in read if one[1].robustness), read[0])
+    if evaluation.robustness is None:
+        raise MixmoError(f"{file}: was evaluated without corrupted images, so it has no robustness")
+    if dataset is not None and evaluation.dataset != dataset:
+        raise MixmoError(f"{file}: is of {evaluation.dataset}, not of {dataset}")
+    return evaluation.robustness
+
+
+def _read_evaluation(file: Path) -> _EvaluationFile:
     try:
-        evaluation = _EvaluationFile.model_validate_json(file.read_bytes(), strict=True)
+        return _EvaluationFile.model_validate_json(file.read_bytes(), strict=True)
     except OSError as error:
         raise MixmoError(f"{file}: cannot be read ({error.strerror}); `mixmo-fast evaluate` writes it") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "the file"
         raise MixmoError(f"{file}: {key}: {' '.join(first['msg'].split())}") from error
-    if evaluation.robustness is None:
-        raise MixmoError(f"{file}: was evaluated without corrupted images, so it has no robustness")
-    if dataset is not None and evaluation.dataset != dataset:
-        raise MixmoError(f"{file}: is of {evaluation.dataset}, not of {dataset}")
-    return evaluation.robustness
 
 
 def robustness_table(robustness: Robustness) -> Sheet:

@@ -32,11 +32,9 @@ from mixmo_fast.reproduce.own_data import OwnData, find_own_data
 from mixmo_fast.reproduce.shorten import check_scale, shorten
 from mixmo_fast.reproduce.targets import Experiment, find_experiments
 from mixmo_fast.reproduce.work import NetworkSize, network_size
+from mixmo_fast.runfolder.names import PLAN as PLAN
 from mixmo_fast.runfolder.record import read_bytes
 from pipelines.datasets.catalog import DatasetInfo, dataset_info
-
-PLAN = "plan.json"
-"""File of the plan in a reproduction's folder."""
 
 _LARGEST_SEED = 2**63 - 1
 _MOST_SEEDS = 1000

@@ -20,11 +20,11 @@ from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, ended, find_beginning, load_beginning
 from mixmo_fast.run.page import report_run
 from mixmo_fast.run.preview import draw_step, take_step
-from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
+from mixmo_fast.run.same_data import data_of, ensure_data, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import clear_pipes, remove_run
+from mixmo_fast.runfolder.names import clear_pipes, remove_run, run_name
 from mixmo_fast.runfolder.record import write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
@@ -48,7 +48,7 @@ def train_run(
     source: Path | Config,
     console: Console,
     *,
-    name: str = "",
+    name: str | None = None,
     data: Path = Path("data"),
     runs: Path = Path("runs"),
     pipeline: str = "resident",
@@ -70,9 +70,9 @@ def train_run(
     Under `torchrun` this is one of several ranks; rank 0 writes and prints.
 
     Args:
-        source: The configuration's file, whose name names the run; or a configuration.
+        source: The configuration's file, or a configuration.
         console: Where it is told how far the run is.
-        name: Of the run, where the source is no file.
+        name: Of the run; None: that of the source, which is a file.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -105,11 +105,11 @@ def train_run(
         console = Console(quiet=True)
     changes = [*overrides, *extra]
     if isinstance(source, Path):
-        name, config = source.stem, load_config(source, changes, notify=lambda line: say(console, line))
+        folder = runs / (source.stem if name is None else run_name(name))
+        config = load_config(source, changes, notify=lambda line: say(console, line))
     else:
-        config = override(source, changes)
+        folder, config = runs / run_name(name or ""), override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers, cache)
-    folder = runs / name
     wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:
@@ -149,12 +149,13 @@ def _train(
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
-    dataset = build.ensure_dataset(config.data.dataset, data, lambda line: say(console, line))
+    known_by = str(folder) if checkpoint else None
+    dataset = ensure_data(config.data.dataset, data, lambda line: say(console, line), known_by)
     if ranks.writes:
         ranks.wait()
     if checkpoint:
         anew = "put back the data, use another --runs, or --from-scratch to start it again"
-        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
+        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew, config.data)
     known = trained_on(dataset)
     filled_later = checkpoint is not None or beginning.start is not None
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later)
@@ -208,7 +209,7 @@ def _train(
             recorded = recorded.model_copy(update={"init": started_from})
         write_record(folder / names.ENVIRONMENT, recorded, indent=1)
         history = from_json(checkpoint.history, str(folder)) if checkpoint else []
-        log = cleanup.enter_context(RunLog(folder, history, _warn))
+        log = cleanup.enter_context(RunLog(folder, history, batches.steps_per_epoch, _warn))
         picture, draw = folder / names.FIRST_BATCH, None
         if not (checkpoint and picture.is_file()):
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
@@ -237,7 +238,7 @@ def _train(
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
-        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES)
+        plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES, config, known)
         write_record(folder / names.SUMMARY, summary, indent=1)
         say(console, _in_a_sentence(summary, folder))
 

@@ -230,6 +230,15 @@ def test_a_file_without_robustness_is_named_in_one_line(tmp_path, content, messa
     assert "\n" not in str(caught.value)
 
 
+def test_of_a_runs_evaluations_that_of_last_counts_before_others(tmp_path):
+    for name in ("best", "last"):
+        (tmp_path / "evaluations" / name).mkdir(parents=True)
+        write_evaluation(tmp_path / "evaluations" / name, evaluated().as_dict() | {"source": name})
+    assert read_robustness(tmp_path).source == "last"
+    write_evaluation(tmp_path / "evaluations" / "last", None)
+    assert read_robustness(tmp_path).source == "best"
+
+
 def test_a_missing_file_and_another_data_set_are_reported(tmp_path):
     with pytest.raises(MixmoError, match=r"evaluation\.json: cannot be read .*`mixmo-fast evaluate` writes it"):
         read_robustness(tmp_path)
