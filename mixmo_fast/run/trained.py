@@ -241,7 +241,9 @@ def run_of(target: Path, runs: Path) -> CheckpointPaths:
         ConfigError: For what is neither.
     """
     if not os.path.lexists(target):
-        raise ConfigError(f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs")
+        raise ConfigError(
+            f"{target}: not there; allowed: a run folder, a checkpoint, or a configuration file whose run is in --runs"
+        )
     if target.is_dir() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
     if _is_checkpoint(target):
@@ -271,7 +273,7 @@ def checkpoint_path(which: str, paths: CheckpointPaths, target: Path) -> Path:
     if not path.is_file():
         kept = ", ".join(file.stem for file in paths.all()) or "none"
         raise CheckpointError(
-            f"{path}: no such checkpoint; {paths.folder} has {kept}. --checkpoint takes best, last, an epoch that was "
+            f"{path}: no such checkpoint; {paths.folder} has {kept}. --checkpoint takes last, best, an epoch that was "
             "kept, or a path"
         )
     return path
