@@ -140,5 +140,4 @@ def _record(record, found, out: Path | None, console) -> None:
     if folder is None:
         console.print("The checkpoint is in no run folder, so no pictures were drawn: --out FOLDER says where to")
         return
-    record(found, folder)
-    console.print(f"Numbers and pictures are in {folder}")
+    console.print(f"Numbers and pictures are in {record(found, folder)}")

@@ -43,12 +43,15 @@ _PICTURES_OF_BEFORE = (
 )
 
 
-def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
+def record_evaluation(evaluation: "Evaluation", folder: Path) -> Path:
     """Writes an evaluation, and draws what can be drawn of it.
 
     Args:
         evaluation: What was found.
         folder: A run folder, which has a folder for each checkpoint; or any other, which is this one's own.
+
+    Returns:
+        The folder that has the record now.
 
     Raises:
         MixmoError: When something cannot be written.
@@ -66,13 +69,15 @@ def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
     if place != folder:
         _drop_inspection_of_others(place, found)
     _refresh(folder, evaluation)
+    return place
 
 
-def record_inspection(inspection: "Inspection", folder: Path) -> None:
-    """Writes an inspection, and draws what can be drawn of it; arguments and errors as `record_evaluation`."""
+def record_inspection(inspection: "Inspection", folder: Path) -> Path:
+    """Writes an inspection, and draws what can be drawn of it; all else is as with `record_evaluation`."""
     place = _place(folder, inspection.trained.checkpoint.stem)
     write_record(place / INSPECTION, inspection.record())
     _refresh(folder, inspection)
+    return place
 
 
 def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None") -> Path:
