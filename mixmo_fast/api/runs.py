@@ -11,6 +11,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.evaluation.metrics import Ensemble
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.run.deploy import Exported, export_network
 from mixmo_fast.run.evaluate import Evaluation, evaluate_run
 from mixmo_fast.run.pictures import Pictures
 from mixmo_fast.run.predict import Predictions, Predictor, open_predictor
@@ -104,6 +105,34 @@ class Run:
         """
         return self.predictor(checkpoint, data=data, device=device).predict(images, coverage, top)
 
+    def export(
+        self,
+        format: str,
+        out: str | Path | None = None,
+        checkpoint: str | int = "last",
+        *,
+        data: str | Path = "data",
+        force: bool = False,
+    ) -> Exported:
+        """Writes the trained network in a form that other programs take, checked against torch, whole or not at all.
+
+        ```python
+        print(run.export("onnx").path)
+        ```
+
+        Args:
+            format: `onnx`, `torch-export`, both folded and with their normalisation; `safetensors` as it was trained.
+            out: The file, or for safetensors the folder; None: the run's name with the format's suffix, here.
+            checkpoint: As for `predictor`.
+            data: As for `predictor`.
+            force: Whether an earlier export may be replaced.
+
+        Raises:
+            MixmoError: An unknown format, a missing package, no such checkpoint, or `out` is there.
+        """
+        target = None if out is None else Path(out)
+        return export_network(self.folder, format, target, str(checkpoint), data=Path(data), force=force)
+
 
 def open_run(folder: str | Path) -> Run:
     """Opens a run folder; every file is checked, every number typed.
@@ -174,8 +203,8 @@ def train(
     """
     if name is None and isinstance(config, str | Path):
         name = Path(config).stem
-    if not name or name != Path(name).name:
-        raise ConfigError(f"name: found {name!r}, allowed: the name of a folder, given beside a configuration's values")
+    if name is None:
+        raise ConfigError("name: found None, allowed: one beside a configuration's values")
     folder = train_run(
         load_config(config),
         Console(quiet=quiet),

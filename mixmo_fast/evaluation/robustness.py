@@ -14,7 +14,6 @@ from statistics import fmean
 
 import torch
 from pydantic import ValidationError, model_validator
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
@@ -25,6 +24,7 @@ from mixmo_fast.runfolder.evaluated import SavedRobustness
 from mixmo_fast.runfolder.names import EVALUATION, evaluation_folders
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.scores import SCORES
+from mixmo_fast.tables import Cell, Column, Sheet
 
 
 @dataclass(frozen=True)
@@ -211,34 +211,25 @@ def _read_evaluation(file: Path) -> _EvaluationFile:
         raise MixmoError(f"{file}: {key}: {' '.join(first['msg'].split())}") from error
 
 
-def robustness_table(robustness: Robustness) -> Table:
+def robustness_table(robustness: Robustness) -> Sheet:
     """One row a corruption, one column a severity, in percent; below, the means and the mean corruption error."""
-    table = Table(title=Text(f"Top-1 on {robustness.source}, %"), title_justify="left", title_style="bold")
-    table.add_column("corruption")
-    for severity in robustness.severities:
-        table.add_column(str(severity), justify="right")
-    table.add_column("mean", justify="right")
-    rows = dict(zip(robustness.corruptions, robustness.top1, strict=True))
-    extra = [name for name in robustness.corruptions if name not in robustness.benchmark]
-    for name in robustness.benchmark:
-        table.add_row(*_row(name, rows[name]))
-    table.add_section()
-    by_severity = zip(*(rows[name] for name in robustness.benchmark), strict=True)
-    table.add_row(
-        *_row(f"mean of {len(robustness.benchmark)}", [fmean(column) for column in by_severity]), style="bold"
-    )
-    if extra:
-        table.add_section()
-        for name in extra:
-            table.add_row(*_row(name, rows[name]), style="dim")
+    least = len(robustness.severities)
+    severities = [Column(str(one), rank=least - place) for place, one in enumerate(robustness.severities)]
+    named = dict(zip(robustness.corruptions, robustness.top1, strict=True))
+    rows = [_row(name, named[name]) for name in robustness.benchmark]
+    by_severity = zip(*(named[name] for name in robustness.benchmark), strict=True)
+    rows.append(_row(f"mean of {len(rows)}", [fmean(column) for column in by_severity], style="bold"))
+    rules = frozenset({len(rows) - 2, len(rows) - 1})
+    rows += [_row(name, named[name], "dim") for name in robustness.corruptions if name not in robustness.benchmark]
     pooled = robustness.pooled
     top1 = SCORES["top1"].written(pooled.top1)
-    lines = [f"all images as one set: top-1 {top1}, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
+    notes = [f"all images as one set: top-1 {top1}, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
     if robustness.mce is not None:
-        lines.append(f"mean corruption error {100 * robustness.mce:.1f} %, where {robustness.mce_against} has 100 %")
-    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
-    return table
+        notes.append(f"mean corruption error {100 * robustness.mce:.1f} %, where {robustness.mce_against} has 100 %")
+    columns = (Column("corruption", "word"), *severities, Column("mean"))
+    return Sheet(columns, tuple(rows), f"Top-1 on {robustness.source}, %", tuple(notes), rules)
 
 
-def _row(name: str, top1: Sequence[float]) -> list[str | Text]:
-    return [Text(name), *(f"{100 * value:.2f}" for value in top1), f"{100 * fmean(top1):.2f}"]
+def _row(name: str, top1: Sequence[float], style: str = "") -> tuple[Cell, ...]:
+    words = (name, *(f"{100 * value:.2f}" for value in top1), f"{100 * fmean(top1):.2f}")
+    return tuple(Text(word, style=style) for word in words)

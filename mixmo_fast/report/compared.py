@@ -7,6 +7,7 @@ Only complete runs count for a configuration's numbers; the others are listed wi
 Shapes: n complete seeds of a configuration.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -15,6 +16,9 @@ from mixmo_fast.errors import printable
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.runfolder.scores import definition
+
+SINGLE_NETWORK = "Single network"
+"""What a network without subnetworks is called."""
 
 _STATUS_ORDER = ("running", "stopped", "waiting", "failed")
 
@@ -50,6 +54,7 @@ class SeedResult(Record):
         diversity: Of the same, the members' ratio of errors.
         rows_per_second: Of training; median over the epochs.
         train_seconds: Of training, evaluation excluded.
+        test_images: Of the test set; None where neither the run nor the catalogue of data sets says it.
         ranks: GPUs, or processes on a CPU.
         device: Its name.
         started_from: The file whose weights it began with, by name and the beginning of its checksum; None: fresh ones.
@@ -70,6 +75,7 @@ class SeedResult(Record):
     diversity: float | None = None
     rows_per_second: float | None = None
     train_seconds: float | None = None
+    test_images: int | None = None
     ranks: int = 1
     device: str | None = None
     started_from: str | None = None
@@ -77,9 +83,9 @@ class SeedResult(Record):
     history: tuple[Epoch, ...] = Field(default=(), exclude=True, repr=False)
 
     @property
-    def device_hours(self) -> float | None:
-        """Training time times the number of GPUs or processes, in hours."""
-        return None if self.train_seconds is None else self.train_seconds * self.ranks / 3600
+    def device_seconds(self) -> float | None:
+        """Training time times the number of GPUs or processes."""
+        return None if self.train_seconds is None else self.train_seconds * self.ranks
 
 
 class ConfigurationResult(Record):
@@ -148,9 +154,20 @@ class ConfigurationResult(Record):
 
     @property
     def label(self) -> str:
-        """The method in a few words: `Cut-MixMo + CutMix`, `Vanilla, width 2`."""
-        name = " + ".join(part for part in (self.method, self.msda) if part) or "Vanilla"
+        """The method in a few words: `Cut-MixMo + CutMix`, `Single network, width 2`."""
+        name = " + ".join(part for part in (self.method or SINGLE_NETWORK, self.msda) if part)
         return name if self.width is None else f"{name}, width {self.width}"
+
+    @property
+    def device_seconds(self) -> float | None:
+        """Training time of a run times GPUs or processes, the mean over the complete seeds."""
+        return None if self.device_hours is None else 3600 * self.device_hours
+
+    @property
+    def test_images(self) -> int | None:
+        """Of the test set; None where no run says it, or runs differ."""
+        known = {seed.test_images for seed in self.seeds if seed.test_images is not None}
+        return known.pop() if len(known) == 1 else None
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -202,9 +219,23 @@ class Results(Record):
 
     @property
     def is_on_gpus(self) -> bool:
-        """Whether hours are GPU-hours: no run was on a CPU."""
+        """Whether time is of GPUs: no run was on a CPU."""
         devices = [device for one in self.configurations for device in one.devices]
         return bool(devices) and not any(device.startswith("cpu") for device in devices)
+
+
+def labels_of(rows: Sequence[ConfigurationResult]) -> list[str]:
+    """A name for each row that is no other row's: its method, else its configuration's name, else that with marks."""
+    found = [row.label for row in rows]
+    for other in (lambda row: row.name, lambda row: f"{row.name} ({'; '.join(row.marks) or 'whole'})"):
+        found = [other(row) if found.count(label) > 1 else label for row, label in zip(rows, found, strict=True)]
+    return found
+
+
+def images_of(rows: Sequence[ConfigurationResult]) -> int | None:
+    """Of the test set that all rows share; None where they do not, or it is unknown."""
+    known = {row.test_images for row in rows}
+    return known.pop() if len(known) == 1 else None
 
 
 DEFINITIONS = {

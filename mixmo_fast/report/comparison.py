@@ -7,14 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixmo_fast.report import comparison_text
-from mixmo_fast.report.compared import ConfigurationResult, Results
-from mixmo_fast.report.comparison_figures import (
-    against_cost,
-    against_diversity,
-    beside_published,
-    curves_of,
-    labels_of,
-)
+from mixmo_fast.report.compared import ConfigurationResult, Results, labels_of
+from mixmo_fast.report.comparison_figures import beside_published, curves_of
+from mixmo_fast.report.cost_figures import against_cost, against_diversity
 from mixmo_fast.report.drawing import Plot
 from mixmo_fast.report.page import render
 from mixmo_fast.report.words import listing
@@ -27,13 +22,15 @@ class PaperTable:
 
     Attributes:
         title: Its title.
-        rows: Its rows.
+        rows: Its rows, each with a name that is no other row's.
+        columns: Its columns, each with whether it is a number.
         overall: Figures of all its rows.
         curves: Learning curves, a figure a row.
     """
 
     title: str
-    rows: tuple[ConfigurationResult, ...]
+    rows: tuple[tuple[str, ConfigurationResult], ...]
+    columns: tuple[tuple[str, bool], ...]
     overall: tuple[Plot, ...]
     curves: tuple[Plot, ...]
 
@@ -54,14 +51,16 @@ def comparison_page(results: Results, out: Path, command: str) -> str:
         title="Results of the runs",
         lead=[" ".join(lead)],
         results=results,
-        tables=[_table(title, rows, results.is_on_gpus) for title, rows in results.tables],
+        tables=[_table(title, rows, results) for title, rows in results.tables],
         pages={folder: page for folder, page in pages.items() if (out / page).is_file()},
         command=command,
         say=comparison_text,
     )
 
 
-def _table(title: str, rows: tuple[ConfigurationResult, ...], is_on_gpus: bool) -> PaperTable:
-    overall = (beside_published(rows), against_cost(rows, is_on_gpus), against_diversity(rows))
-    curves = (curves_of(row, label) for row, label in zip(rows, labels_of(rows), strict=True))
-    return PaperTable(title, rows, tuple(filter(None, overall)), tuple(filter(None, curves)))
+def _table(title: str, rows: tuple[ConfigurationResult, ...], results: Results) -> PaperTable:
+    columns = tuple(comparison_text.table_heads(results, rows))
+    overall = (beside_published(rows), against_cost(rows, results.is_on_gpus), against_diversity(rows))
+    named = tuple(zip(labels_of(rows), rows, strict=True))
+    curves = (curves_of(row, label) for label, row in named)
+    return PaperTable(title, named, columns, tuple(filter(None, overall)), tuple(filter(None, curves)))

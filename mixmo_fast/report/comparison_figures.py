@@ -5,23 +5,31 @@ Each function takes the rows of one table and gives a `Plot`, or None where the 
 Shapes: R configurations, E epochs, M members.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
+from mixmo_fast.report.accuracy import accuracy_axis, apart, interval_label, interval_note, wilson
 from mixmo_fast.report.colours import Theme
-from mixmo_fast.report.compared import ConfigurationResult, SeedResult, Statistic
-from mixmo_fast.report.comparison_text import difference_text, hours_text, percent_text, published_text
-from mixmo_fast.report.drawing import SMALL_PT, Plot, format_axis, percent_axis
-from mixmo_fast.report.figures import member_label, member_line
+from mixmo_fast.report.compared import ConfigurationResult, SeedResult, images_of, labels_of
+from mixmo_fast.report.comparison_text import difference_text, percent_text, published_text
+from mixmo_fast.report.drawing import HEIGHT_IN, Plot
+from mixmo_fast.report.figures import draw_interval, member_label, member_line
 from mixmo_fast.report.words import percent, short
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_LABEL_LENGTH = 34
+_LABEL_LENGTH = 44
+_NEAR = 0.04  # of an axis: what is nearer hides each other
+_LEAST_RANGE = 0.02
+_UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
+_PUBLISHED: dict[str, Any] = {
+    **{"marker": "|", "markersize": 13, "markeredgewidth": 2.5},
+    **{"linewidth": 4, "alpha": 0.8, "solid_capstyle": "butt"},
+}
+_OURS: dict[str, Any] = {"fmt": "o", "markersize": 6, "capsize": 3}
 
 
 def beside_published(rows: Sequence[ConfigurationResult]) -> Plot | None:
@@ -30,54 +38,43 @@ def beside_published(rows: Sequence[ConfigurationResult]) -> Plot | None:
     if not any(row.best_on_test for row in rows):
         return None
     names = labels_of(rows)
+    images = images_of(rows)
 
     def draw(axes: Axes, theme: Theme) -> None:
-        for place, row in enumerate(rows):
+        tops = [end for row in rows for end in (*(row.published or ()), *(seed.best_on_test for seed in row.complete))]
+        near = _NEAR * max(max(tops) - min(tops), _LEAST_RANGE)
+        for place, (name, row) in enumerate(zip(names, rows, strict=True)):
+            axes.text(0, place - 0.35, short(name, _LABEL_LENGTH), transform=axes.get_yaxis_transform(), va="center")
             if row.published:
-                low, high = row.published
-                axes.plot(
-                    [low, high],
-                    [place, place],
-                    color=theme.second,
-                    solid_capstyle="butt",
-                    marker="|",
-                    markersize=13,
-                    markeredgewidth=2.5,
-                    linewidth=4,
-                    alpha=0.8,
-                )
-            for seed in row.complete:
-                axes.plot([seed.best_on_test], [place + 0.22], ".", color=theme.quiet, markersize=5)
-            if found := row.best_on_test:
+                axes.plot(row.published, [place, place], color=theme.second, **_PUBLISHED)
+            found = [seed.best_on_test for seed in row.complete]
+            steps = apart(found, near)
+            heights = [place + 0.2 + 0.09 * (step - min(steps)) for step in steps]
+            axes.plot(found, heights, ".", color=theme.quiet, markersize=5)
+            if mean := row.best_on_test:
+                if images:
+                    axes.hlines([place], *wilson(mean.mean, images), color=theme.text, alpha=0.15, linewidth=9)
                 fill = theme.accent if row.is_faithful else theme.paper
                 axes.errorbar(
-                    [found.mean],
-                    [place],
-                    xerr=found.std,
-                    fmt="o",
-                    markersize=6,
-                    capsize=3,
-                    color=theme.accent,
-                    markerfacecolor=fill,
-                    markeredgecolor=theme.accent,
-                    zorder=3,
+                    [mean.mean], [place], xerr=mean.std, color=theme.accent, markerfacecolor=fill, zorder=3, **_OURS
                 )
-        tick: dict[str, Any] = {"marker": "|", "markersize": 13, "markeredgewidth": 2.5, "linestyle": ""}
         handles = [
-            Line2D([], [], color=theme.second, label="published", **tick),
+            Line2D([], [], color=theme.second, label="published", **_PUBLISHED | {"linestyle": ""}),
             Line2D([], [], color=theme.accent, marker="o", markersize=6, label="ours, mean and deviation"),
             Line2D([], [], color=theme.quiet, marker=".", linestyle="", label="each seed"),
         ]
+        if not any(row.published for row in rows):
+            del handles[0]
         if not all(row.is_faithful for row in rows):
             hollow: dict[str, Any] = {"markerfacecolor": theme.paper, "markeredgecolor": theme.accent, "linestyle": ""}
-            handles.insert(2, Line2D([], [], marker="o", label="ours, shortened or changed", **hollow))
-        axes.figure.legend(handles=handles, loc="outside lower center", ncols=2)
-        axes.set_yticks(range(len(rows)), [short(name, _LABEL_LENGTH) for name in names])
-        axes.set(ylim=(len(rows) - 0.5, -0.5))
-        axes.grid(visible=False, axis="y")
-        axes.tick_params(axis="y", length=0)
+            handles.append(Line2D([], [], marker="o", label="ours, shortened or changed", **hollow))
+        if images:
+            handles.append(Line2D([], [], color=theme.text, alpha=0.15, linewidth=9, label=interval_label(images)))
+        axes.figure.legend(handles=handles, loc="outside lower center", ncols=1)
+        axes.set(ylim=(len(rows) - 0.5, -0.6), yticks=[])
+        axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        percent_axis(axes.xaxis)
+        accuracy_axis(axes, axes.xaxis)
 
     said = [
         f"{name} {percent_text(row.best_on_test)}"
@@ -85,41 +82,11 @@ def beside_published(rows: Sequence[ConfigurationResult]) -> Plot | None:
         for name, row in zip(names, rows, strict=True)
         if row.best_on_test
     ]
-    note = "Test top-1 of the best epoch, as the paper counts."
+    note = "Test top-1 of the best epoch, as the paper counts." + interval_note(images)
     if not all(row.is_faithful for row in rows):
         note += " A hollow dot is of a shortened schedule or of changed settings, and no reproduction."
-    return Plot("Ours and the published", f"{'; '.join(said)}.", note, draw, 6.4, 1.5 + 0.36 * len(rows))
-
-
-def against_cost(rows: Sequence[ConfigurationResult], is_on_gpus: bool) -> Plot | None:
-    """Best-on-test top-1 against what one training costs: hours where one kind of device did it all, else FLOP."""
-    devices = {device for row in rows for device in row.devices}
-    if len(devices) == 1:
-        unit = "GPU-hours of one training" if is_on_gpus else "hours of one training"
-        return _against(rows, "Top-1 against cost", unit, lambda row: row.device_hours, hours_text, "hours", True)
-    return _against(
-        rows,
-        "Top-1 against work",
-        "FLOP of one training",
-        lambda row: row.flop,
-        lambda flop: f"{flop:.2g}",
-        "FLOP",
-        True,
-    )
-
-
-def against_diversity(rows: Sequence[ConfigurationResult]) -> Plot | None:
-    """Top-1 after the last epoch against the members' ratio of errors in the same."""
-    return _against(
-        rows,
-        "Top-1 against diversity",
-        "ratio of errors",
-        lambda row: row.diversity.mean if row.diversity else None,
-        lambda ratio: f"{round(ratio, 4):g}",
-        "",
-        False,
-        top1=lambda row: row.last,
-    )
+    title = "Ours and the published" if any(row.published for row in rows) else "Top-1 of all configurations"
+    return Plot(title, f"{'; '.join(said)}.", note, draw, height_in=1.9 + 0.46 * len(rows))
 
 
 def curves_of(row: ConfigurationResult, label: str) -> Plot | None:
@@ -138,98 +105,38 @@ def curves_of(row: ConfigurationResult, label: str) -> Plot | None:
     def draw(axes: Axes, theme: Theme) -> None:
         for number, values in enumerate(members):
             if values:
-                axes.plot(
-                    *zip(*values, strict=True), label=member_label(number, row.members), **member_line(theme, number)
-                )
+                label = member_label(number, row.members)
+                axes.plot(*zip(*values, strict=True), marker=_dot(values), label=label, **member_line(theme, number))
         if len(seeds) > 1:
             for number, seed in enumerate(seeds):
                 pairs = [(epoch.epoch, epoch.top1) for epoch in seed.history if epoch.top1 is not None]
-                dot = "." if len(pairs) == 1 else None
                 name = "each seed" if number == 0 else None
-                axes.plot(*zip(*pairs, strict=True), color=theme.quiet, linewidth=0.7, marker=dot, label=name)
+                axes.plot(*zip(*pairs, strict=True), color=theme.quiet, linewidth=0.7, marker=_dot(pairs), label=name)
         if mean:
             name = "ensemble" if row.members > 1 else "network"
-            dot = "." if len(mean) < 3 else None
-            axes.plot(*zip(*mean, strict=True), color=theme.text, linewidth=2.2, marker=dot, label=name)
+            epochs, top1 = zip(*mean, strict=True)
+            if row.test_images:
+                draw_interval(axes, theme, epochs, top1, row.test_images)
+            axes.plot(epochs, top1, color=theme.text, linewidth=2.2, marker=_dot(mean), label=name)
         if row.published:
             axes.axhspan(*row.published, color=theme.second, alpha=0.5, linewidth=1.2, label="published")
         axes.set(xlabel="epoch", xlim=(0, row.epochs + 0.5))
-        axes.legend(loc="lower right")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-        percent_axis(axes.yaxis)
+        accuracy_axis(axes, axes.yaxis)
+        axes.figure.legend(loc="outside lower center", ncols=2)
 
     ends = [f"seed {seed.seed} {percent(seed.last)} after epoch {seed.epoch}" for seed in seeds]
     note = "Bold: mean of the complete seeds." if len(seeds) > 1 and whole else "Thin: seeds that are not complete yet."
     note = note if len(seeds) > 1 else f"Seed {seeds[0].seed}."
     if row.marks:
         note += f" {'; '.join(row.marks).capitalize()}."
-    return Plot(label, f"Test top-1, {label}: {', '.join(ends)}.", f"Test top-1. {note}", draw)
+    note = f"Test top-1. {note}{interval_note(row.test_images if mean else None)}"
+    return Plot(label, f"Test top-1, {label}: {', '.join(ends)}.", note, draw, height_in=HEIGHT_IN + 0.5)
 
 
-def labels_of(rows: Sequence[ConfigurationResult]) -> list[str]:
-    """A name for each row that is no other row's: its method, else its configuration's name, else that with marks."""
-    found = [row.label for row in rows]
-    for other in (lambda row: row.name, lambda row: f"{row.name} ({'; '.join(row.marks) or 'whole'})"):
-        found = [other(row) if found.count(label) > 1 else label for row, label in zip(rows, found, strict=True)]
-    return found
-
-
-def _against(
-    rows: Sequence[ConfigurationResult],
-    title: str,
-    unit: str,
-    value: Callable[[ConfigurationResult], float | None],
-    words: Callable[[float], str],
-    noun: str,
-    logarithmic: bool,
-    top1: Callable[[ConfigurationResult], Statistic | None] = lambda row: row.best_on_test,
-) -> Plot | None:
-    """Top-1 against one number of each configuration; colours are methods, markers augmentations and widths."""
-    names = labels_of(rows)
-    points = [(name, row) for name, row in zip(names, rows, strict=True) if value(row) and top1(row)]
-    if len(points) < 2:
-        return None
-    methods = list(dict.fromkeys(row.method for row in rows))
-    kinds = list(dict.fromkeys((row.msda, row.width) for row in rows))
-
-    def draw(axes: Axes, theme: Theme) -> None:
-        for name, row in points:
-            colour = theme.member(methods.index(row.method))
-            axes.errorbar(
-                [value(row)],
-                [top1(row).mean],
-                yerr=top1(row).std,
-                fmt=_MARKERS[kinds.index((row.msda, row.width)) % len(_MARKERS)],
-                color=colour,
-                markersize=7,
-                capsize=3,
-                linestyle="",
-                label=short(name, _LABEL_LENGTH),
-                markerfacecolor=colour if row.is_faithful else theme.paper,
-                markeredgecolor=colour,
-            )
-        axes.set(xlabel=unit)
-        if logarithmic:
-            values = [value(row) for _, row in points]
-            axes.set(xscale="log", xlim=(min(values) / 1.5, max(values) * 1.5))
-            # At least three labelled ticks, also where all costs lie within one power of ten.
-            narrow = math.log10(max(values) / min(values)) < 1.5
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if narrow else (1,)))
-            axes.xaxis.set_minor_locator(NullLocator())
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-        format_axis(axes.xaxis, words)
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
-        percent_axis(axes.yaxis)
-        axes.figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL_PT)
-
-    said = [f"{name} {percent_text(top1(row))} at {words(value(row))} {noun}".rstrip() for name, row in points]
-    which = "of the best epoch" if top1(points[0][1]) is points[0][1].best_on_test else "after the last epoch"
-    note = f"Test top-1 {which}, mean and standard deviation of the complete seeds."
-    if logarithmic:
-        note += " The horizontal axis is logarithmic."
-    height = 3.2 + 0.2 * math.ceil(len(points) / 2)
-    return Plot(title, f"{title}: {'; '.join(said)}.", note, draw, width_in=5.4, height_in=height)
+def _dot(values: Sequence[object]) -> str | None:
+    """Where there is no line to be seen."""
+    return "o" if len(values) == 1 else None
 
 
 def _mean_by_epoch(seeds: Sequence[SeedResult], value: Callable) -> list[tuple[int, float]]:

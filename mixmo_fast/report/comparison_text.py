@@ -1,12 +1,18 @@
 """The words of a comparison, and `results.md`: the paper's tables with our numbers beside the published ones."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable
 
 from mixmo_fast.errors import printable
-from mixmo_fast.report.compared import ConfigurationResult, Results, Statistic
-from mixmo_fast.report.words import UNKNOWN, decimal, whole
+from mixmo_fast.report.compared import SINGLE_NETWORK, ConfigurationResult, Results, Statistic
+from mixmo_fast.report.words import UNKNOWN, counted, whole
+from mixmo_fast.runfolder.scores import SCORES
+from mixmo_fast.training.progress import duration
 
-_NOBODY = "--"  # as the paper's tables have it
+# What Markdown would read as more than text: underscores within a word, as configurations have them, are none of it,
+# an address that would become a link is.
+_MARKDOWN = re.compile(r"[\\`*~\[\]]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+_BEGINS_A_BLOCK = re.compile(r"^(\d*)([#>+=.)-])")  # a heading, a quotation, a list
 
 
 def as_markdown(results: Results, command: str) -> str:
@@ -20,12 +26,13 @@ def as_markdown(results: Results, command: str) -> str:
     for title, rows in results.tables:
         heads = table_heads(results, rows)
         lines = [_line([head for head, _ in heads]), _line(["---:" if number else "---" for _, number in heads])]
-        lines += [_line(map(_cell, table_row(row, results))) for row in rows]
-        parts += [f"## {title}", "\n".join(lines)]
+        lines += [_line(map(_cell, table_row(row, has_published(rows)))) for row in rows]
+        parts += [f"## {_escaped(title)}", "\n".join(lines)]
     for heading, items in (("Failed", failures(results)), ("Left out", results.left_out)):
         if items:
-            parts += [f"## {heading}", "\n".join(f"- {_escaped(item)}" for item in items)]
-    parts += ["## How to write this anew", f"```\n{command}\n```"]
+            parts += [f"## {heading}", "\n".join(f"- {_item(item)}" for item in items)]
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", command)), default=0))
+    parts += ["## How to write this anew", f"{fence}\n{printable(command)}\n{fence}"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -33,7 +40,8 @@ def summary_of(results: Results) -> list[str]:
     """What the tables are of, and how much is still to come, in a few sentences."""
     runs, comparable = results.runs, results.comparable
     sentences = [
-        f"{len(results.complete)} of {len(runs)} runs of {_counted(len(results.configurations))} are complete."
+        f"{len(results.complete)} of {len(runs)} runs of {counted(len(results.configurations), 'configuration')} are "
+        "complete."
     ]
     rest = [
         (status, sum(run.status == status for run in runs)) for status in ("running", "stopped", "waiting", "failed")
@@ -44,8 +52,8 @@ def summary_of(results: Results) -> list[str]:
         inside = sum(one.difference == 0 for one in comparable)
         above = sum(one.difference is not None and one.difference > 0 for one in comparable)
         sentences.append(
-            f"Of {_counted(len(comparable))} at full length with a published figure: {inside} inside the published "
-            f"range, {above} above it, {len(comparable) - inside - above} below it."
+            f"Of {counted(len(comparable), 'configuration')} at full length with a published figure: {inside} inside "
+            f"the published range, {above} above it, {len(comparable) - inside - above} below it."
         )
         deviations = [(one.difference, one.best_on_test.std) for one in comparable if one.best_on_test]
         within = sum(gap is not None and std is not None and abs(gap) <= std for gap, std in deviations)
@@ -53,40 +61,42 @@ def summary_of(results: Results) -> list[str]:
     scaled = sum(one.is_shortened for one in results.configurations)
     if scaled:
         sentences.append(
-            f"{_counted(scaled)} with a shortened schedule, which the rows say: those numbers are no reproduction of "
-            "the published ones."
+            f"{counted(scaled, 'configuration')} with a shortened schedule, which the rows say: those numbers are no "
+            "reproduction of the published ones."
         )
     return sentences
 
 
-def table_heads(results: Results, rows: Sequence[ConfigurationResult]) -> list[tuple[str, bool]]:
-    """The columns of a table, each with whether it is a number; a table over several widths has one for them."""
-    first = [("Subnetwork method", False), ("MSDA", False)]
-    if rows[0].width is not None:
-        first = [("Method", False), ("Width", True)]
+def has_published(rows: Iterable[ConfigurationResult]) -> bool:
+    """Whether a table has columns of published figures: one of its rows has one."""
+    return any(row.published for row in rows)
+
+
+def table_heads(results: Results, rows: Iterable[ConfigurationResult]) -> list[tuple[str, bool]]:
+    """The columns of a table, each with whether it is a number: scores first, names that are long last."""
     return [
-        *first,
-        *(("Published", True), ("Ours, best on test", True), ("Difference", True)),
-        *(("Ours, last epoch", True), ("NLL", True), ("ECE", True), ("Rows/s", True)),
-        *((hours_head(results), True), ("Seeds", True), ("Remarks", False), ("Configuration", False)),
+        *(("Method", False), ("Ours, best on test", True), ("Ours, last epoch", True)),
+        *((("Published", True), ("Difference", True)) if has_published(rows) else ()),
+        *(("NLL", True), ("ECE", True), ("Seeds", True)),
+        *(("Rows/s", True), (time_head(results), True), ("Remarks", False), ("Configuration", False)),
     ]
 
 
-def table_row(row: ConfigurationResult, results: Results) -> list[str]:
+def table_row(row: ConfigurationResult, published: bool) -> list[str]:
     """The cells of a row, as many as `table_heads` gives columns."""
     return [
-        *first_cells(row),
-        *(published_text(row.published), percent_text(row.best_on_test), difference_text(row.difference)),
-        *(percent_text(row.last), number_text(row.nll), number_text(row.ece), whole(row.rows_per_second)),
-        *(hours_text(row.device_hours), seeds_text(row), "; ".join(row.marks), row.name),
+        *(row.label, percent_text(row.best_on_test), percent_text(row.last)),
+        *((published_text(row.published), difference_text(row.difference)) if published else ()),
+        *(number_text(row.nll), number_text(row.ece), seeds_text(row), whole(row.rows_per_second)),
+        *(time_text(row.device_seconds), "; ".join(row.marks), row.name),
     ]
 
 
 def first_cells(row: ConfigurationResult) -> tuple[str, str]:
     """A row's method and augmentation, or its method and width, as the paper's tables write them."""
     if row.width is not None:
-        return " + ".join(part for part in (row.method, row.msda) if part) or "Vanilla", str(row.width)
-    return row.method or _NOBODY, row.msda or (_NOBODY if row.method else "Vanilla")
+        return row.label.partition(", width")[0], str(row.width)
+    return row.method or SINGLE_NETWORK, row.msda or UNKNOWN
 
 
 def published_text(published: tuple[float, float] | None) -> str:
@@ -106,7 +116,7 @@ def percent_text(found: Statistic | None) -> str:
 
 def number_text(found: Statistic | None) -> str:
     """A mean as `0.2398`."""
-    return decimal(found.mean if found else None)
+    return SCORES["nll"].written(found.mean if found else None, UNKNOWN)
 
 
 def difference_text(difference: float | None) -> str:
@@ -116,16 +126,14 @@ def difference_text(difference: float | None) -> str:
     return "inside" if difference == 0 else f"{100 * difference:+.2f}"
 
 
-def hours_head(results: Results) -> str:
-    """`GPU-hours` where all runs were on GPUs."""
-    return "GPU-hours" if results.is_on_gpus else "Hours"
+def time_head(results: Results) -> str:
+    """`GPU time` where all runs were on GPUs."""
+    return "GPU time" if results.is_on_gpus else "Time"
 
 
-def hours_text(hours: float | None) -> str:
-    """Three digits: `0.0123`, `12.3`, `1,234`."""
-    if hours is None:
-        return UNKNOWN
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+def time_text(seconds: float | None) -> str:
+    """As everywhere: `3 min 05 s`."""
+    return UNKNOWN if seconds is None else duration(seconds)
 
 
 def seeds_text(row: ConfigurationResult) -> str:
@@ -146,18 +154,15 @@ def failures(results: Results) -> list[str]:
 
 def explanation(results: Results) -> str:
     """What the columns mean."""
-    cost = "GPU-hours are training time times GPUs" if results.is_on_gpus else "Hours are training time times processes"
+    times = "GPUs" if results.is_on_gpus else "processes"
+    difference = "The difference is that mean minus the nearest end of the published range, in percentage points. "
     return (
         "Top-1 of the test set: mean and, after ±, sample standard deviation (n - 1) over the complete seeds. Best on "
-        "test is the epoch with the best test top-1, which is how the paper counts; it flatters. The difference is "
-        "that mean minus the nearest end of the published range, in percentage points. NLL (nats) and ECE (15 equal "
-        f"bins, a fraction) are of the last epoch. Rows/s is the median training throughput. {cost}, evaluation "
-        "excluded, the mean of a run."
+        "test is the epoch with the best test top-1, which is how the paper counts; it flatters. "
+        f"{difference if has_published(results.configurations) else ''}"
+        "NLL (nats) and ECE (15 equal bins, a fraction) are of the last epoch. Rows/s is the median training "
+        f"throughput. {time_head(results)} is that of training one run, times {times}, evaluation excluded."
     )
-
-
-def _counted(configurations: int) -> str:
-    return "1 configuration" if configurations == 1 else f"{configurations} configurations"
 
 
 def _line(cells: Iterable[str]) -> str:
@@ -165,9 +170,13 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    """What is shown as it is, without a tag."""
-    return printable(text).replace("&", "&amp;").replace("<", "&lt;").replace("\\", "\\\\")
+    """What Markdown shows as it is: no tag, no link, nothing set in another way."""
+    return _MARKDOWN.sub(r"\\\g<0>", printable(text)).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def _cell(text: str) -> str:
     return _escaped(text).replace("|", "\\|")
+
+
+def _item(text: str) -> str:
+    return _BEGINS_A_BLOCK.sub(r"\1\\\2", _escaped(text))

@@ -25,7 +25,7 @@ from mixmo_fast.files import replacing
 from mixmo_fast.report.colours import LIGHT, Theme
 
 _DOTS_PER_INCH = 110
-WIDTH_IN, HEIGHT_IN = 5.0, 3.4
+WIDTH_IN, HEIGHT_IN = 4.4, 3.2
 SMALL_PT = 9.0
 
 

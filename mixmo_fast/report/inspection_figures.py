@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
+from mixmo_fast.report.accuracy import accuracy_axis, interval_note
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.drawing import SMALL_PT, Plot, percent_axis
-from mixmo_fast.report.figures import member_label, member_line
+from mixmo_fast.report.figures import draw_interval, member_label, member_line
 from mixmo_fast.report.words import decimal, listing, percent, short
 from mixmo_fast.runfolder.evaluated import FilterActivity, MembersUsed
 
@@ -102,8 +103,13 @@ def active_filters_by_layer(found: FilterActivity) -> Plot | None:
     return Plot("Active filters by layer", finding, note, draw, height_in=4.4 if layers <= _NAMED_LAYERS else 3.7)
 
 
-def members_at_inference(found: Sequence[MembersUsed]) -> Plot | None:
-    """Top-1 against the number of members used at inference, over all subsets of that size."""
+def members_at_inference(found: Sequence[MembersUsed], images: int | None = None) -> Plot | None:
+    """Top-1 against the number of members used at inference, over all subsets of that size.
+
+    Args:
+        found: By the number of members.
+        images: Of the test set; None leaves out its confidence interval.
+    """
     if len(found) < 2:
         return None
     used = [one.members for one in found]
@@ -112,6 +118,8 @@ def members_at_inference(found: Sequence[MembersUsed]) -> Plot | None:
     def draw(axes: Axes, theme: Theme) -> None:
         lowest = [one.top1 if one.lowest is None else one.lowest for one in found]
         highest = [one.top1 if one.highest is None else one.highest for one in found]
+        if images:
+            draw_interval(axes, theme, used, top1, images)
         axes.vlines(used, lowest, highest, color=theme.accent, linewidth=7, alpha=0.3, label="lowest to highest")
         axes.plot(used, top1, marker="o", color=theme.accent, label="mean of all subsets")
         numbered = found if len(found) <= _NUMBERED_SIZES else (found[0], found[-1])
@@ -126,12 +134,13 @@ def members_at_inference(found: Sequence[MembersUsed]) -> Plot | None:
             )
         axes.set(xlabel="members used", xticks=used, xlim=(used[0] - 0.3, used[-1] + 0.17 * len(used) + 0.2))
         axes.margins(y=0.2)
-        axes.legend(loc="lower right")
-        percent_axis(axes.yaxis)
+        accuracy_axis(axes, axes.yaxis)
+        axes.figure.legend(loc="outside lower center")
 
     values = listing([f"{percent(value)} with {members}" for members, value in zip(used, top1, strict=True)])
-    note = "Mean over all choices of so many members; the band runs from the worst choice to the best."
-    return Plot("Members used at inference", f"Test top-1 by members used at inference: {values}.", note, draw)
+    finding = f"Test top-1 by members used at inference: {values}."
+    note = "Mean over all choices of so many members; the bar runs from the worst choice to the best."
+    return Plot("Members used at inference", finding, note + interval_note(images), draw, height_in=3.7)
 
 
 def _ranges(table: np.ndarray) -> list[tuple[float, float]]:

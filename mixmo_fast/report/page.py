@@ -12,7 +12,9 @@ from itertools import groupby
 from textwrap import dedent
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from mixmo_fast.errors import printable
 from mixmo_fast.report.colours import DARK, LIGHT, Theme
 from mixmo_fast.report.drawing import Plot, as_svg
 from mixmo_fast.report.words import UNKNOWN, decimal, listing, percent, ratio_of_errors, whole
@@ -39,11 +41,22 @@ def templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=visible,
     )
     shown = (data_url, decimal, duration, listing, paragraphs, percent, ratio_of_errors, sha256, svg_url, whole)
     environment.filters |= {function.__name__: function for function in shown}
     environment.globals |= {"light": LIGHT, "dark": DARK, "unknown": UNKNOWN}
     return environment
+
+
+def visible(value: object) -> object:
+    """What a template shows, with letters spelt out that would be invisible, or would turn the text around them.
+
+    Lines stay lines; what the templates make themselves is left alone.
+    """
+    if isinstance(value, Markup) or not isinstance(value, str) or value.isprintable():
+        return value
+    return "\n".join(map(printable, value.split("\n")))
 
 
 def paragraphs(text: str) -> list[tuple[bool, str]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixmo_fast.config.load import load_config
+from mixmo_fast.config.paper import PAPER_RUNS, paper_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import DataError, MixmoError
 from mixmo_fast.runfolder.evaluated import SavedEvaluation, SavedInspection
@@ -21,14 +22,34 @@ from mixmo_fast.runfolder.names import (
     FIRST_BATCH,
     INSPECTION,
     METRICS,
+    PLAN,
     SUMMARY,
     evaluation_folders,
 )
-from mixmo_fast.runfolder.record import read_bytes, read_record, read_text
+from mixmo_fast.runfolder.record import Record, read_bytes, read_record, read_text
 from mixmo_fast.runfolder.records import Environment, Epoch, RunSummary
+from mixmo_fast.runfolder.trained_on import TrainedOn
 
 _ONE_OF = (METRICS, SUMMARY, EVALUATION, INSPECTION)
 _PNG_START, _PNG_END = b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a run was to be, which its epochs do not say.
+
+    Attributes:
+        config: Its configuration; None where it is unknown.
+        data: What it was trained on; None where it is unknown.
+    """
+
+    config: Config | None = None
+    data: TrainedOn | None = None
+
+    @property
+    def images(self) -> int | None:
+        """Of the test set."""
+        return self.data.test_images if self.data else None
 
 
 @dataclass(frozen=True)
@@ -47,6 +68,7 @@ class RunFiles:
         config: The resolved configuration; None where there is none.
         config_text: The same, as it is in the file.
         first_batch: The picture `first_batch.png`; None where there is none.
+        full_epochs: Of the whole schedule, where the run is of a part of one and it is known; else None.
         evaluations: Of all checkpoints, in this order.
         inspections: Likewise.
     """
@@ -61,8 +83,14 @@ class RunFiles:
     config: Config | None
     config_text: str
     first_batch: bytes | None
+    full_epochs: int | None
     evaluations: tuple[Kept[SavedEvaluation], ...] = ()
     inspections: tuple[Kept[SavedInspection], ...] = ()
+
+    @property
+    def planned(self) -> Planned:
+        """What the run was to be."""
+        return Planned(self.config, self.summary.data if self.summary else None)
 
     @property
     def tested(self) -> tuple[Epoch, ...]:
@@ -82,17 +110,20 @@ def read_run(folder: Path) -> RunFiles:
     summary = read_record(folder / SUMMARY, RunSummary)
     config_file = folder / CONFIG
     evaluations, inspections = read_evaluations(folder), read_inspections(folder)
+    config = load_config(config_file) if config_file.is_file() else None
+    name = (summary and summary.config) or folder.resolve().name
     return RunFiles(
         folder=folder,
-        name=(summary and summary.config) or folder.resolve().name,
+        name=name,
         history=read_history(folder),
         summary=summary,
         evaluation=evaluations[0].record if evaluations else None,
         inspection=inspections[0].record if inspections else None,
         environment=read_record(folder / ENVIRONMENT, Environment),
-        config=load_config(config_file) if config_file.is_file() else None,
+        config=config,
         config_text=read_text(config_file) or "",
         first_batch=_read_picture(folder / FIRST_BATCH),
+        full_epochs=_full_epochs(folder.resolve(), name, config) if config else None,
         evaluations=evaluations,
         inspections=inspections,
     )
@@ -101,6 +132,30 @@ def read_run(folder: Path) -> RunFiles:
 def size_of_png(content: bytes) -> tuple[int, int]:
     """Width and height in pixels, from the header."""
     return struct.unpack(">II", content[16:24])
+
+
+class _PlannedRun(Record):
+    """Of a run in a reproduction's plan, what its page says."""
+
+    run_folder: str
+    full_epochs: int
+
+
+class _Plan(Record):
+    """A reproduction's plan."""
+
+    runs: tuple[_PlannedRun, ...] = ()
+
+
+def _full_epochs(folder: Path, name: str, config: Config) -> int | None:
+    """As the plan says that the run belongs to, or else the paper's table; None where it is not longer than the run."""
+    epochs = config.schedule.epochs
+    out = folder.parents[min(2, len(folder.parents) - 1)]
+    plan = read_record(out / PLAN, _Plan) or _Plan()
+    full = next((run.full_epochs for run in plan.runs if out / run.run_folder == folder), None)
+    if full is None and name in PAPER_RUNS:
+        full = paper_config(name).schedule.epochs
+    return full if full and full > epochs else None
 
 
 def _read_picture(path: Path) -> bytes | None:

@@ -74,7 +74,7 @@ def pictures_of(run: RunFiles) -> dict[str, list[Plot]]:
     evaluation, inspection = run.evaluation or SavedEvaluation(), run.inspection or SavedInspection()
     active = inspection.active_filters
     pictures: dict[str, list[Plot | None]] = {
-        "learning_curves": [*learning_curves(run.history)],
+        "learning_curves": [*learning_curves(run.history, run.planned)],
         "members": _member_plots(run.history, inspection.epochs),
         "reliability": _reliability_plots(evaluation),
         "confusion": [confusion_matrix(evaluation.confusion, evaluation.classes)],
@@ -83,7 +83,7 @@ def pictures_of(run: RunFiles) -> dict[str, list[Plot]]:
         "ood": [detection(evaluation.ood)],
         "encoders": [encoder_norms(inspection.encoder_l1)],
         "active_filters": [active_filters(active), active_filters_by_layer(active)] if active else [],
-        "members_at_inference": [members_at_inference(inspection.top1_by_members)],
+        "members_at_inference": [members_at_inference(inspection.top1_by_members, run.planned.images)],
     }
     return {name: [plot for plot in plots if plot is not None] for name, plots in pictures.items()}
 

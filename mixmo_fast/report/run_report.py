@@ -8,13 +8,15 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_in_prose
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.files import write_text
+from mixmo_fast.mixing.methods import MASKS
+from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.report.class_errors import frequent_confusions, scores_of_classes
 from mixmo_fast.report.other_checkpoints import other_checkpoints, side_by_side
 from mixmo_fast.report.page import render
 from mixmo_fast.report.run_files import RunFiles, read_run, size_of_png
 from mixmo_fast.report.run_plots import pictures_of
-from mixmo_fast.report.words import UNKNOWN, ratio_of_errors
-from mixmo_fast.runfolder.evaluated import SavedEvaluation
+from mixmo_fast.report.words import UNKNOWN, counted, ratio_of_errors
+from mixmo_fast.runfolder.evaluated import DETECTOR_SCORES, SavedEvaluation
 from mixmo_fast.runfolder.history import best_epoch
 from mixmo_fast.runfolder.names import CONFIG, METRICS, PAGE, SUMMARY
 from mixmo_fast.runfolder.records import Environment, RunSummary
@@ -60,6 +62,9 @@ def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
         confusions=frequent_confusions(evaluation.confusion, evaluation.classes),
         classes=scores_of_classes(evaluation.confusion, evaluation.classes),
         batch_size=run.first_batch and size_of_png(run.first_batch),
+        detector_scores=DETECTOR_SCORES,
+        marks=_marks(run),
+        unmixed=_unmixed(run.config) if run.config else "",
         recipe=recipe,
         command=_command(environment),
         again=_commands_again(run),
@@ -88,9 +93,29 @@ def _lead(run: RunFiles) -> list[str]:
     if run.history:
         planned = run.config.schedule.epochs if run.config else run.history[-1].epoch
         done = run.history[-1].epoch
-        parts.append(f"{done} epochs" if done == planned else f"{done} of {planned} epochs so far")
+        parts.append(counted(done, "epoch") if done == planned else f"{done} of {planned} epochs so far")
     told = [part for part in parts if part]
     return lines + ([f"Trained on {', '.join(told)}."] if told else [])
+
+
+def _marks(run: RunFiles) -> list[str]:
+    """What keeps the run's numbers from being those of its whole schedule; nothing where nothing does."""
+    if run.full_epochs is None or run.config is None:
+        return []
+    return [f"shortened schedule: {run.config.schedule.epochs} of {run.full_epochs} epochs"]
+
+
+def _unmixed(config: Config) -> str:
+    """Why the first epoch mixes without the masks that the recipe is named for; empty where it does not."""
+    mixing, epochs = config.mixing, config.schedule.epochs
+    if mixing is None or mixing.method == mixing.replacement or not mixing.prob:
+        return ""
+    if patch_probability(mixing.prob, mixing.decay_from, 1, epochs) > 0:
+        return ""
+    return (
+        f"Its first epoch is its last, by which the probability of {mixing.method} masks, {mixing.prob:g}, has decayed "
+        f"to 0: all rows are mixed with {mixing.replacement} masks."
+    )
 
 
 def recipe_line(config: Config) -> str:
@@ -104,13 +129,13 @@ def recipe_line(config: Config) -> str:
         name = "MIMO" if mixing.alpha == 0 else "Linear-MixMo"
     else:
         name = "Cut-MixMo" if mixing.method == "patch" else f"MixMo with {mixing.method} masks"
-    augmented = f" with {msda.method} augmentation" if msda else ""
+    augmented = f" with {MASKS[msda.method].image_title or msda.method} augmentation" if msda else ""
     kind = network_in_prose(network)
     members = "" if network.members == 1 else f", {network.members} members"
     repeated = "" if batch.repetitions == 1 else f" ({batch.repetitions} repetitions)"
     return (
         f"{name}{augmented} on {config.data.dataset}: {kind}{members}, steps of {batch.rows} rows{repeated}, "
-        f"learning rate {config.optimizer.lr:g}, {config.schedule.epochs} epochs."
+        f"learning rate {config.optimizer.lr:g}, {counted(config.schedule.epochs, 'epoch')}."
     )
 
 

@@ -200,17 +200,17 @@ def detection(sets: Sequence[ForeignSet]) -> Plot | None:
                 label = None if detector.name in labelled else detector.name.replace("_", " ")
                 labelled.add(detector.name)
                 axes.barh(middle, detector.auroc, 0.9 * thickness, color=theme.member(number), label=label)
-                axes.text(detector.auroc + 0.01, middle, f"{detector.auroc:.3f}", va="center", fontsize=SMALL_PT)
+                axes.text(detector.auroc + 0.01, middle, decimal(detector.auroc), va="center", fontsize=SMALL_PT)
         axes.axvline(0.5, color=theme.quiet, linestyle="--", linewidth=1)
         axes.set_yticks(range(len(sets)), [short(one.dataset) for one in sets])
-        axes.set(xlim=(0, 1.1), ylim=(len(sets) - 0.5, -0.5), xlabel="AUROC (dashed: chance)")
+        axes.set(xlim=(0, 1.14), ylim=(len(sets) - 0.5, -0.5), xlabel="AUROC (dashed: chance)")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
         axes.grid(visible=False, axis="y")
         axes.tick_params(axis="y", length=0)
         axes.figure.legend(loc="outside lower center", ncols=2)
 
     best = [
-        f"{one.dataset} {best.auroc:.3f} by {best.name.replace('_', ' ')}"
+        f"{one.dataset} {decimal(best.auroc)} by {best.name.replace('_', ' ')}"
         for one in sets
         for best in [max(one.detectors, key=lambda detector: detector.auroc or 0)]
     ]

@@ -14,20 +14,24 @@ def decimal(value: float | None, digits: int = 4) -> str:
     return UNKNOWN if value is None else f"{value:.{digits}f}"
 
 
-def ratio_of_errors(value: float | None, is_scored: bool, digits: int = 4) -> str:
+def ratio_of_errors(value: float | None, is_scored: bool) -> str:
     """The members' diversity as `0.8300`; in words where it was computed and has no value.
 
     Args:
         value: None where it is undefined, or unknown.
         is_scored: Whether the members' predictions were scored.
-        digits: After the point.
     """
-    return NO_SHARED_ERROR if value is None and is_scored else decimal(value, digits)
+    return NO_SHARED_ERROR if value is None and is_scored else decimal(value)
 
 
 def whole(value: float | None) -> str:
     """A count or a rate as `12,345`."""
     return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 step`, `3,128 steps`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def listing(parts: list[str]) -> str:

@@ -23,8 +23,9 @@ from mixmo_fast.reproduce.targets import config_of_name
 from mixmo_fast.runfolder.history import best_epoch, read_progress, tested
 from mixmo_fast.runfolder.names import ENVIRONMENT, PAGE
 from mixmo_fast.runfolder.record import read_record
-from mixmo_fast.runfolder.records import BestScores, Environment, Epoch, StartedFrom
+from mixmo_fast.runfolder.records import BestScores, Environment, Epoch, RunSummary, StartedFrom
 from mixmo_fast.runfolder.scores import Scores
+from pipelines.datasets.catalog import DATASETS
 
 
 def collect(places: Sequence[Path], beside: Path) -> Results:
@@ -94,12 +95,21 @@ def _seed_result(run: FoundRun, beside: Path) -> SeedResult:
         diversity=last.diversity if last else None,
         rows_per_second=state.rows_per_second,
         train_seconds=seconds if seconds is not None else (state.train_seconds if history else None),
+        test_images=_test_images(run, summary),
         ranks=environment.ranks or 1,
         device=environment.device or (summary.device if summary else None),
         started_from=_in_words(environment.init),
         error=error,
         history=history,
     )
+
+
+def _test_images(run: FoundRun, summary: RunSummary | None) -> int | None:
+    """As the run says, or else the catalogue; None for own data of a run that does not."""
+    if summary and summary.data:
+        return summary.data.test_images
+    known = DATASETS.get(run.config.data.dataset)
+    return known.test_images if known else None
 
 
 def _in_words(init: StartedFrom | None) -> str | None:
@@ -118,7 +128,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
     published = (round(min(percents) / 100, 6), round(max(percents) / 100, 6)) if percents else None
     best = statistic(seed.best_on_test for seed in complete)
     speeds = [seed.rows_per_second for seed in complete if seed.rows_per_second is not None]
-    hours = statistic(seed.device_hours for seed in complete)
+    seconds = statistic(seed.device_seconds for seed in complete)
     full_epochs = first.planned.full_epochs
     is_whole = config.schedule.epochs == full_epochs
     changed = changes(reference, config, but=() if is_whole else ("schedule.",))
@@ -142,7 +152,7 @@ def _configuration(runs: Sequence[tuple[FoundRun, SeedResult]], reference: Confi
         diversity=statistic(seed.diversity for seed in complete),
         difference=None if best is None or published is None else difference(best.mean, published),
         rows_per_second=statistics.median(speeds) if speeds else None,
-        device_hours=hours.mean if hours else None,
+        device_hours=seconds.mean / 3600 if seconds else None,
         flop=known_work(first.planned),
         devices=tuple(dict.fromkeys(seed.device for seed in seeds if seed.device is not None)),
         seeds=seeds,

@@ -6,8 +6,11 @@ it was not asked for itself (robustness, other data sets), so that those hours n
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from rich.console import Console
 
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import MixmoError
@@ -29,6 +32,7 @@ from mixmo_fast.runfolder.names import (
 from mixmo_fast.runfolder.record import read_record, read_text, write_record
 from mixmo_fast.runfolder.records import RunSummary
 from mixmo_fast.runfolder.trained_on import TrainedOn
+from mixmo_fast.terminal import say, waiting
 
 if TYPE_CHECKING:  # they need torch, which drawing a run's page anew does not
     from mixmo_fast.run.evaluate import Evaluation
@@ -78,6 +82,32 @@ def record_inspection(inspection: "Inspection", folder: Path) -> Path:
     write_record(place / INSPECTION, inspection.record())
     _refresh(folder, inspection)
     return place
+
+
+def report_run(folder: Path, data: Path, device: str, console: Console) -> None:
+    """Evaluates the last epoch of a run that has ended and draws its page, unless that was done before.
+
+    Args:
+        folder: The run folder.
+        data: Folder of data sets.
+        device: `auto`, `cuda` or `cpu`.
+        console: Where it is told what is waited for.
+
+    Raises:
+        MixmoError: When something cannot be read or written.
+    """
+    from mixmo_fast.run.evaluate import evaluate_run
+
+    damage = page_damage(folder)
+    if damage is None:
+        return
+    if damage:
+        say(console, f"{damage}; it is made anew")
+    with waiting(console, "evaluating the last epoch"):
+        found = evaluate_run(folder, partial(say, console), checkpoint="last", data=data, device=device)
+    with waiting(console, "drawing the page"):
+        record_evaluation(found, folder)
+    say(console, f"All of it on one page: {folder / PAGE}")
 
 
 def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None") -> Path:

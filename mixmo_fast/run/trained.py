@@ -3,7 +3,6 @@
 Everything that evaluates or inspects starts here.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,13 +15,13 @@ from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_in_short
-from mixmo_fast.errors import CheckpointError, ConfigError
+from mixmo_fast.errors import CheckpointError
 from mixmo_fast.evaluation.evaluate import predict
-from mixmo_fast.files import open_regular
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.same_data import as_test_of, data_of, ensure_data, require_same_data
-from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
+from mixmo_fast.run.target import checkpoint_path, is_checkpoint, run_of
+from mixmo_fast.runfolder.names import CONFIG
 from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network, weights_sha256
 from mixmo_fast.training.precision import Precision, choose_precision
@@ -146,7 +145,7 @@ def read_weights(target: Path, which: str, runs: Path, notify: Callable[[str], N
         MixmoError: When configuration or checkpoint are missing or do not fit together.
     """
     paths, wanted = run_of(target, runs), None
-    if not _is_checkpoint(target):
+    if not is_checkpoint(target):
         wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
     path = checkpoint_path(which, paths, target)
     is_of_run = path in paths.all() and (wanted is not None or (paths.folder / CONFIG).is_file())
@@ -223,60 +222,6 @@ def open_trained(
         precision=precision,
         on=on,
     )
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is one of torch's, of which an older form is a bare pickle, rather than a configuration's text."""
-    try:
-        with open_regular(path) as file:
-            return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
-    except OSError:
-        return False
-
-
-def run_of(target: Path, runs: Path) -> CheckpointPaths:
-    """The run folder that is meant: `target` itself, in `runs` the one of that file, or where that checkpoint lies.
-
-    Raises:
-        ConfigError: For what is neither.
-    """
-    if not os.path.lexists(target):
-        raise ConfigError(
-            f"{target}: not there; allowed: a run folder, a checkpoint, or a configuration file whose run is in --runs"
-        )
-    if target.is_dir() and not (target / CONFIG).is_file():
-        raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
-    if _is_checkpoint(target):
-        return CheckpointPaths(target.parent.parent)
-    return CheckpointPaths(target if target.is_dir() else runs / target.stem)
-
-
-def checkpoint_path(which: str, paths: CheckpointPaths, target: Path) -> Path:
-    """The file that `best`, `last`, an epoch's number or a path stands for; a target that is a checkpoint is meant.
-
-    Raises:
-        CheckpointError: When it is not there, with those that are.
-        ConfigError: Another one is asked for than the target.
-    """
-    if _is_checkpoint(target):
-        if which != "last":
-            raise ConfigError(f"--checkpoint: found {which} with {target}, which is a checkpoint itself; leave it out")
-        return target
-    if which in ("best", "last"):
-        path = paths.best if which == "best" else paths.last
-    elif which.isdecimal():
-        path = paths.epoch(int(which))
-        if not path.is_file() and paths.last.is_file() and load_checkpoint(paths.last).epoch == int(which):
-            path = paths.last
-    else:
-        path = Path(which)
-    if not path.is_file():
-        kept = ", ".join(file.stem for file in paths.all()) or "none"
-        raise CheckpointError(
-            f"{path}: no such checkpoint; {paths.folder} has {kept}. --checkpoint takes last, best, an epoch that was "
-            "kept, or a path"
-        )
-    return path
 
 
 def _inline(config: Config) -> str:

@@ -9,12 +9,13 @@ Shapes: M members, K classes, B bins, C corruptions, V severities, F filters of 
 
 from math import exp, log
 from statistics import fmean
+from typing import Annotated
 
 from pydantic import model_validator
 
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.records import Epoch
-from mixmo_fast.runfolder.scores import Scores
+from mixmo_fast.runfolder.scores import Score, Scores, rows_of
 
 
 class Bin(Record):
@@ -155,9 +156,13 @@ class Detector(Record):
     """
 
     name: str
-    auroc: float | None = None
-    fpr95: float | None = None
-    aupr: float | None = None
+    auroc: Annotated[float | None, Score("AUROC", "", "AUROC", "higher")] = None
+    fpr95: Annotated[float | None, Score("FPR at 95 % TPR", "", "FPR at 95 % TPR", "lower", in_percent=True)] = None
+    aupr: Annotated[float | None, Score("AUPR", "", "AUPR", "higher")] = None
+
+
+DETECTOR_SCORES = rows_of(Detector)
+"""How a detector's scores are shown, by name."""
 
 
 class ForeignSet(Record):

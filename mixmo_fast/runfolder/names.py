@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import ConfigError, MixmoError, shorten
 
 CONFIG = "config.yaml"  # as it was resolved: the file, its defaults and the overrides
 ENVIRONMENT = "environment.json"
@@ -20,21 +20,24 @@ INSPECTION = "inspection.json"
 PAGE = "report.html"  # of a run, and in the folder of many of a comparison
 FIRST_BATCH = "first_batch.png"
 LEARNING_CURVES = "learning_curves.png"
-TENSORBOARD = "tensorboard"
+TENSORBOARD = "tensorboard"  # by epoch
+TENSORBOARD_STEPS = f"{TENSORBOARD}/by_step"
 CHECKPOINTS = "checkpoints"
 PROFILE = "profile.txt"  # of `train --profile`: the dearest kernels
 PROFILE_TRACE = "profile_trace.json.gz"  # for ui.perfetto.dev or chrome://tracing
 LOG = "log.txt"  # what a reproduction's processes printed, one after the other
 SHARED_GPU = "shared_gpu.txt"  # one line, where other runs were trained on the same GPU at the same time
+PLAN = "plan.json"  # of a reproduction, three folders above its runs
 FAILED = "failed.txt"  # one line, why the run ended in a way that trying again cannot mend
 
 BESIDE_CONFIG = (ENVIRONMENT, METRICS, SUMMARY)  # one of them makes it a run folder
+_LONGEST = 200  # bytes of a run's name; file systems allow 255, some of which temporary names need
 _WRITTEN_ANEW = (
     *(CONFIG, ENVIRONMENT, METRICS, METRICS_TABLE, SUMMARY),
     *(EVALUATION, INSPECTION, PAGE, FIRST_BATCH, LEARNING_CURVES),
 )
 _LEFT_BY_A_RUN = (
-    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", "metrics.*", "*.png"),
+    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", f"{TENSORBOARD_STEPS}/events.*", "metrics.*", "*.png"),
     *(f"{EVALUATIONS}/*/{name}" for name in (EVALUATION, INSPECTION, "*.png")),
     *(SUMMARY, EVALUATION, INSPECTION, PAGE, PROFILE, PROFILE_TRACE, SHARED_GPU),
 )
@@ -63,6 +66,21 @@ class CheckpointPaths:
     def all(self) -> list[Path]:
         """All that are there, by name."""
         return sorted((self.folder / CHECKPOINTS).glob("[!.]*.pt"))
+
+
+def run_name(name: str) -> str:
+    """A name for a run, which its folder can have.
+
+    Raises:
+        ConfigError: It cannot, or would be taken for an option or for something hidden.
+    """
+    fits = bool(name) and name.isprintable() and len(name.encode()) <= _LONGEST
+    if fits and name == Path(name).name.strip(" ") and not name.startswith((".", "-")):
+        return name
+    raise ConfigError(
+        f"name: found {shorten(repr(name))}, allowed: that of a folder, of at most {_LONGEST} bytes, without / and "
+        "without a dot or hyphen in front"
+    )
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -110,7 +128,7 @@ def remove_run(folder: Path) -> None:
         OSError: It cannot.
     """
     each = evaluation_folders(folder)
-    for path in (*(folder / name for name in (CHECKPOINTS, TENSORBOARD, EVALUATIONS)), *each):
+    for path in (*(folder / name for name in (CHECKPOINTS, TENSORBOARD, TENSORBOARD_STEPS, EVALUATIONS)), *each):
         if path.is_symlink():
             raise MixmoError(f"{path}: is a link, which nothing is removed through; remove it first")
     for pattern in _LEFT_BY_A_RUN:

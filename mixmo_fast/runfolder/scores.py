@@ -103,9 +103,13 @@ class Scores(Record):
     """Fraction of images for which two members predict different classes, mean over pairs; None when M = 1."""
 
 
-SCORES: dict[str, Score] = {
-    name: row for name, field in Scores.model_fields.items() for row in field.metadata if isinstance(row, Score)
-}
+def rows_of(record: type[Record]) -> dict[str, Score]:
+    """The rows that the fields of a record carry, by name."""
+    fields = record.model_fields.items()
+    return {name: row for name, field in fields for row in field.metadata if isinstance(row, Score)}
+
+
+SCORES: dict[str, Score] = rows_of(Scores)
 """The rows of `Scores`, by name."""
 
 

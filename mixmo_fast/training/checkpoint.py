@@ -5,6 +5,7 @@ without the file that started the run.
 """
 
 import hashlib
+import pickle
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -153,6 +154,9 @@ def read_plain(path: Path) -> object:
                 f"{path}: holds more than tensors and plain values ({name}), which could run code; refused, and "
                 "nothing of it was run"
             ) from error
+        # What torch advises, programmers alone can do, and it would run what is in the file.
+        if isinstance(error, pickle.UnpicklingError | EOFError | KeyError) or "inline_container" in said:
+            said = "torch.save did not write it, or it is damaged" if path.stat().st_size else "it is empty"
         raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(said, 150)})") from error
 
 

@@ -21,6 +21,7 @@ from mixmo_fast.evaluation.robustness import (
     read_robustness,
     robustness_table,
 )
+from mixmo_fast.tables import print_table
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -247,7 +248,7 @@ def test_a_missing_file_and_another_data_set_are_reported(tmp_path):
 
 def test_the_table_shows_every_number_in_percent():
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(robustness_table(replace(evaluated(), mce=0.5833, mce_against="runs/[bold]single")))
+    print_table(console, robustness_table(replace(evaluated(), mce=0.5833, mce_against="runs/[bold]single")))
     lines = console.export_text().splitlines()
 
     def numbers(name: str) -> list[str]:

@@ -6,23 +6,24 @@ from pathlib import Path
 
 import pytest
 from browser import DESK, PHONE, Browser, find_browser
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from places import REPOSITORY
 from sample_reproduction import CPU, begin, fail, finish, finish_planned, full_sample, reproduction, row_of
 from test_report import SCRIPT, SHAPE, Outline, as_css
 
+from mixmo_fast.report.accuracy import wilson
 from mixmo_fast.report.colours import DARK, LIGHT
-from mixmo_fast.report.compared import Results
+from mixmo_fast.report.compared import Results, labels_of
 from mixmo_fast.report.comparison import comparison_page
-from mixmo_fast.report.comparison_figures import (
-    against_cost,
-    against_diversity,
-    beside_published,
-    curves_of,
-    labels_of,
-)
-from mixmo_fast.report.drawing import as_svg
+from mixmo_fast.report.comparison_figures import beside_published, curves_of
+from mixmo_fast.report.comparison_text import as_markdown
+from mixmo_fast.report.cost_figures import against_cost, against_diversity
+from mixmo_fast.report.drawing import as_svg, themed
 from mixmo_fast.reproduce.results import collect, write_results
 
 COMMAND = "mixmo-fast report runs/reproduce"
+DIGITS = str(REPOSITORY / "configs/quickstart.yaml")
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +63,13 @@ CIFAR, TINY = "CIFAR-10 with WideResNet-28-10", "Tiny ImageNet-200 with PreActRe
 
 
 def test_it_has_the_papers_tables_all_runs_and_how_to_write_it_anew(page):
-    sections = ["Overview", CIFAR, TINY, "Each run", "Failed", "How to write this page anew"]
+    sections = [CIFAR, TINY, "Overview", "Each run", "Failed", "How to write this page anew"]
     assert [text for text in page.text if text in sections][: len(sections)] == sections  # the contents
     assert COMMAND in page.text
     for path in ("results.json", "results.md"):
         assert any(path in text for text in page.text)
     rows = len(page.all("tr"))
-    assert rows == (1 + 8) + (1 + 11) + (1 + 19 * 3)
+    assert rows == (1 + 8) + (1 + 11) + (1 + 8 * 3) + (1 + 11 * 3)
 
 
 def test_numbers_on_the_page_are_those_of_the_results(results, page):
@@ -136,7 +137,7 @@ def test_the_page_is_the_same_bytes_and_needs_nothing_else(sample, results, page
 
 def test_every_row_of_a_table_has_a_cell_for_each_title(page):
     widths = page.widths()
-    assert len(widths) == 3
+    assert len(widths) == 4
     assert all(len(set(table)) == 1 for table in widths)
 
 
@@ -183,16 +184,17 @@ def test_the_mean_curve_is_over_complete_seeds_and_members_have_their_own(tmp_pa
     assert lines["each seed"] == pytest.approx([0.51, 0.52, 0.53])
 
 
+def axes_of(plot) -> Axes:
+    """A figure, drawn."""
+    with themed(LIGHT):
+        axes = Figure(layout="constrained").add_subplot()
+        plot.draw(axes, LIGHT)
+        return axes
+
+
 def lines_of(plot) -> dict[str, list[float]]:
     """Label -> heights of each labelled line of a figure."""
-    from matplotlib.figure import Figure
-
-    from mixmo_fast.report.drawing import themed
-
-    with themed(LIGHT):
-        axes = Figure().add_subplot()
-        plot.draw(axes, LIGHT)
-        return {line.get_label(): list(line.get_ydata()) for line in axes.lines if line.get_label()[0] != "_"}
+    return {line.get_label(): list(line.get_ydata()) for line in axes_of(plot).lines if line.get_label()[0] != "_"}
 
 
 def test_cost_is_time_on_one_kind_of_device_and_work_on_several(tmp_path):
@@ -201,7 +203,7 @@ def test_cost_is_time_on_one_kind_of_device_and_work_on_several(tmp_path):
         finish_planned(tmp_path, run, 0.9)
     rows = collect([tmp_path], tmp_path).configurations
     plot = against_cost(rows, True)
-    assert plot.title == "Top-1 against cost" and "Vanilla 90.00 % at 0.03 hours" in plot.finding
+    assert plot.title == "Top-1 against cost" and "Single network 90.00 % at 1 min 48 s" in plot.finding
     last = plan.runs[-1]
     finish(last.folder(tmp_path), last.config, [row_of(epoch, 0.9, 2) for epoch in (1, 2, 3)], device=CPU)
     plot = against_cost(collect([tmp_path], tmp_path).configurations, False)
@@ -228,19 +230,19 @@ def test_figures_without_numbers_are_left_out(tmp_path, results):
     reproduction(tmp_path, ("cifar10",))
     rows = collect([tmp_path], tmp_path).configurations
     assert beside_published(rows) is against_cost(rows, True) is against_diversity(rows) is None
-    assert curves_of(rows[0], "Vanilla") is None
+    assert curves_of(rows[0], "Single network") is None
     singles = [row for row in table_of(results, CIFAR) if row.members == 1]
     assert against_diversity(singles) is None
 
 
 def test_rows_of_one_method_are_told_apart_by_name_and_then_by_their_marks(results):
     rows = table_of(results, CIFAR)
-    assert labels_of(rows)[:4] == ["Vanilla", "Mixup", "CutMix", "MIMO"]
+    assert labels_of(rows)[:4] == ["Single network", "Single network + Mixup", "Single network + CutMix", "MIMO"]
     same = [rows[0], rows[0].model_copy(update={"name": "mine"})]
     assert labels_of(same) == [rows[0].name, "mine"]
     longer = rows[0].model_copy(update={"epochs": 300})
     assert labels_of([rows[0], longer]) == [f"{rows[0].name} (6 of 300 epochs)", f"{rows[0].name} (whole)"]
-    assert labels_of(table_of(results, TINY))[:2] == ["Vanilla, width 1", "Mixup, width 1"]
+    assert labels_of(table_of(results, TINY))[:2] == ["Single network, width 1", "Single network + Mixup, width 1"]
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
@@ -252,7 +254,112 @@ def test_a_figure_is_drawn_in_the_colours_of_its_theme_and_the_same_each_time(re
     assert "no reproduction" in plot.note
 
 
+def test_seeds_with_the_same_accuracy_are_drawn_apart(tmp_path):
+    plan = reproduction(tmp_path, ("cifar10",), (1, 2, 3), 0.01)
+    for run in plan.runs[:3]:
+        finish(run.folder(tmp_path), run.config, [row_of(epoch, 0.9) for epoch in (1, 2, 3)])
+    rows = collect([tmp_path], tmp_path).configurations
+    (seeds,) = (line for line in axes_of(beside_published(rows)).lines if len(line.get_xdata()) == 3)
+    assert list(seeds.get_xdata()) == [0.9] * 3 and len(set(seeds.get_ydata())) == 3
+
+
+def test_configurations_of_the_same_cost_are_drawn_apart_and_said_at_their_own(tmp_path):
+    plan = reproduction(tmp_path, ("cifar10",), (1,), 0.01)
+    for run in plan.runs:
+        finish_planned(tmp_path, run, 0.9)
+    plot = against_cost(collect([tmp_path], tmp_path).configurations, True)
+    places = [
+        line.get_xdata()[0] for line in axes_of(plot).lines if line.get_marker() in "os^" and len(line.get_xdata()) == 1
+    ]
+    assert len(places) == len(set(places)) == len(plan.runs)
+    assert plot.finding.count("at 1 min 48 s") == len(plan.runs)
+    assert "beside each other" in plot.note
+
+
+def test_accuracies_have_the_interval_of_their_test_set_and_say_what_it_is(results):
+    rows = table_of(results, CIFAR)
+    assert {row.test_images for row in rows} == {10_000}
+    for plot in (beside_published(rows), against_cost(rows, True), against_diversity(rows), curves_of(rows[0], "one")):
+        figure = axes_of(plot).figure
+        (legend,) = figure.legends
+        assert "95 % interval, 10,000 test images" in [text.get_text() for text in legend.get_texts()]
+        assert "95 % confidence interval (Wilson) of 10,000 test images" in plot.note
+    low, high = wilson(rows[0].best_on_test.mean, 10_000)
+    segments = [segment for lines in axes_of(beside_published(rows)).collections for segment in lines.get_segments()]
+    assert any(segment[:, 0].tolist() == [low, high] for segment in segments)
+
+
+def test_an_image_of_a_small_test_set_is_a_small_part_of_an_axis(tmp_path):
+    plan = reproduction(tmp_path, (DIGITS,), (1, 2), 1.0)
+    for run, top1 in zip(plan.runs, (350 / 359, 351 / 359), strict=True):
+        finish(run.folder(tmp_path), run.config, [row_of(30, top1, 2)])
+    low, high = axes_of(beside_published(collect([tmp_path], tmp_path).configurations)).get_xlim()
+    assert 0.1 * (high - low) > 1 / 359
+
+
+def test_a_single_epoch_is_a_dot_for_ensemble_seeds_and_members(tmp_path):
+    plan = reproduction(tmp_path, ("cifar10",), (1, 2), 0.001)
+    for run in plan.runs:
+        finish(run.folder(tmp_path), run.config, [row_of(1, 0.5, run.members)])
+    row = next(one for one in collect([tmp_path], tmp_path).configurations if one.members == 2)
+    lines = [line for line in axes_of(curves_of(row, "MIMO")).lines if len(line.get_xdata()) == 1]
+    assert len(lines) == 5 and {line.get_marker() for line in lines} == {"o"}
+
+
+# Hostile names
+
+LINK = "[click](https://evil.example) `code` **bold** ~~out~~ www.evil.example"
+HOSTILE = f"<b>x</b> | {LINK} \u202egnorw\u202c\n# heading " + "long" * 80
+
+
+def hostile(tmp_path: Path) -> Results:
+    """Results whose names, remarks and errors want to be more than text."""
+    plan = reproduction(tmp_path, ("cifar10",), seeds=(1,))
+    for run in plan.runs[:2]:
+        finish(run.folder(tmp_path), run.config, [row_of(1, 0.9)])
+    fail(plan.runs[2].folder(tmp_path), HOSTILE)
+    found = collect([tmp_path], tmp_path)
+    changed = {"name": HOSTILE, "changed": (HOSTILE,), "method": HOSTILE, "table": HOSTILE}
+    rows = tuple(row.model_copy(update=changed) for row in found.configurations)
+    return found.model_copy(update={"configurations": rows, "left_out": (f"# {HOSTILE}", "1. one")})
+
+
+def test_hostile_names_are_text_in_markdown(tmp_path):
+    results = hostile(tmp_path)
+    text = as_markdown(results, "mixmo-fast report '```\n# heading'")
+    assert "\u202e" not in text and "<b>" not in text
+    assert not re.search(r"(?<!\\)[\[\]]|(?<!\\)\*|(?<!\\)~|[^\\]://|www\.", text.split("## How to write")[0])
+    heads = next(line for line in text.splitlines() if line.startswith("| Method"))
+    rows = [line for line in text.splitlines() if line.startswith("| &lt;b>")]
+    assert len(rows) == len(results.configurations)
+    assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} == {heads.count("|")}
+    assert not re.search(r"^(- )?# heading|^- (#|1\.)", text, flags=re.MULTILINE)
+    assert text.rstrip().endswith("````\nmixmo-fast report '```\\n# heading'\n````")
+
+
+def test_names_of_configurations_stay_readable_in_markdown(results):
+    text = as_markdown(results, COMMAND)
+    for row in results.configurations:
+        assert f"| {row.name} |" in text
+
+
+def test_hostile_names_are_text_on_the_page(tmp_path, no_figures):
+    text = comparison_page(hostile(tmp_path), tmp_path, COMMAND)
+    assert "\u202e" not in text and "\\u202egnorw" in text
+    found = Outline(text)
+    assert found.all("b") == [] and not [one for one in found.all("a") if "evil" in one["href"]]
+
+
 # In a browser
+
+FIRST = """
+const table = document.querySelector("table.sortable");
+const row = table.tBodies[0].rows[0];
+return [...row.cells].slice(0, 2).map(cell => {
+  const box = cell.getBoundingClientRect();
+  return [cell.innerText, box.left, box.right, box.bottom];
+}).concat([[document.documentElement.scrollWidth, document.documentElement.clientWidth]]);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +380,27 @@ def test_the_page_fits_its_window_and_shows_all_images(browser, sample, size, da
     assert found["paper"] == as_css((DARK if dark else LIGHT).paper)
     assert all(complete and natural > 0 and shown > 250 for complete, natural, shown in found["images"])
     assert set(found["dark"]) == {dark}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_name_and_score_are_on_the_first_screen_without_scrolling(browser, sample, results, size):
+    found, _ = browser.measure(sample / "report.html", FIRST, size)
+    (name, *_), (score, *_), (scrolled, shown) = found
+    row = table_of(results, CIFAR)[0]
+    assert name.startswith("Single network") and score.startswith(f"{100 * row.best_on_test.mean:.2f}")
+    assert scrolled <= shown
+    for _, left, right, bottom in found[:2]:
+        assert left >= 0 and right <= shown and bottom <= size[1]
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_hostile_names_do_not_widen_the_page(browser, tmp_path, no_figures, size):
+    page = tmp_path / "report.html"
+    page.write_text(comparison_page(hostile(tmp_path), tmp_path, COMMAND))
+    found, console = browser.measure(page, SHAPE, size)
+    assert console == [] and found["page"] <= size[0] and found["outside"] == []
 
 
 @pytest.mark.browser

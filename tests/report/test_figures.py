@@ -228,7 +228,7 @@ def test_each_score_keeps_its_colour_in_every_foreign_data_set(found):
     axes = drawn(detection(found.ood))
     expected = [detector.auroc for one in found.ood for detector in one.detectors]
     assert [bar.get_width() for bar in axes.patches] == expected
-    assert words(axes) == [f"{auroc:.3f}" for auroc in expected]
+    assert words(axes) == [f"{auroc:.4f}" for auroc in expected]
     colours = [bar.get_facecolor() for bar in axes.patches]
     assert colours[:4] == colours[:3:-1]  # the second data set names the scores in the opposite order
     assert len(set(colours)) == 4

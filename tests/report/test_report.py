@@ -240,7 +240,7 @@ def test_the_lead_names_the_recipe_of_the_published_runs(path):
     names = {"1net": "A single network", "mimo": "MIMO", "linearmixmo": "Linear-MixMo", "cowmixmo": "MixMo with cow"}
     method = re.search(r"1net|linearmixmo|cutmixmo|cowmixmo|mimo", path.stem).group()
     assert line.startswith(names.get(method, "Cut-MixMo"))
-    assert ("cutmix augmentation" in line) is ("msdacutmix" in path.stem)
+    assert ("CutMix augmentation" in line) is ("msdacutmix" in path.stem)
     assert "wide ResNet 28-10" in line and "cifar100" in line and "300 epochs" in line
 
 

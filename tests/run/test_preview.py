@@ -64,7 +64,8 @@ def draw_by_command(command, config, digits, tmp_path):
 
 
 def texts(page: Figure) -> list[str]:
-    return [text.get_text() for text in page.texts]
+    """What stands on it; a line that is broken is one."""
+    return [text.get_text().replace("\n", " ") for text in page.texts]
 
 
 def pictures(page: Figure) -> list[np.ndarray]:
@@ -170,6 +171,26 @@ def test_labels_come_with_their_shares_only_where_images_are_mixed(pages):
     assert [said.count(text) for text in ("weight 1.25", "weight 0.75", "mask 0.50")] == [3, 3, 6]
 
 
+@pytest.mark.parametrize("members", [1, 2, 4])
+@pytest.mark.parametrize("name", ["cat", "aquarium_fish", "a class of which the name is very long"])
+def test_words_stay_on_a_page_of_a_telephones_width_and_do_not_overlap(pages, members, name):
+    share = torch.full((3, members), 0.75)
+    batch = a_batch(members, share=share)
+    heading = ("cut_" + 90 * "x", "A data set: " + 12 * "words, ", "epoch 1 of 300")
+    plots.plot_batch(batch, (4, 4), ((0,) * 3, (1,) * 3), (name, name), heading, Path("/dev/null"), 3)
+    page = pages[0]
+    assert page.get_size_inches()[0] == 4
+    page.canvas.draw()
+    boxes = [text.get_window_extent() for text in page.texts]
+    pictures = [axes.get_window_extent() for axes in page.axes]
+    for text, box in zip(page.texts, boxes, strict=True):
+        assert box.x0 >= 0 and box.x1 <= page.bbox.x1 and box.y0 >= 0 and box.y1 <= page.bbox.y1, text.get_text()
+        for other in (*(one for one in boxes if one is not box), *pictures):
+            width = min(box.x1, other.x1) - max(box.x0, other.x0)
+            height = min(box.y1, other.y1) - max(box.y0, other.y0)
+            assert width <= 1 or height <= 1.5, text.get_text()  # of 100 dots an inch
+
+
 def test_classes_without_names_are_numbered(preview, pages, monkeypatch):
     opened = build.ensure_dataset
     monkeypatch.setattr(build, "ensure_dataset", lambda *asked: replace(opened(*asked), class_names=()))
@@ -240,12 +261,12 @@ def test_the_default_step_is_the_first_where_nothing_mixes_patches(config, digit
     [
         ((), 1, "Cut-MixMo (patch, p = 0.5), CutMix p = 0.5, M = 2, b = 2"),
         (("mixing.replacement=cow",), 1, "Cut-MixMo (patch, p = 0.5, else cow), CutMix p = 0.5, M = 2, b = 2"),
-        ((), 12, "Cut-MixMo (patch, p = 0.5, by now 0), CutMix p = 0.5, M = 2, b = 2"),
+        ((), 12, "Cut-MixMo (patch, p = 0.5, decayed to 0 by now), CutMix p = 0.5, M = 2, b = 2"),
         (("mixing.method=linear", "msda.method=mixup"), 1, "Linear-MixMo, Mixup p = 0.5, M = 2, b = 2"),
         (("mixing.method=linear", "mixing.alpha=0", "msda=null"), 1, "MIMO, M = 2, b = 2"),
         (("data.augmentation=augmix", "msda=null", "mixing.method=linear"), 1, "Linear-MixMo, AugMix, M = 2, b = 2"),
-        (("data.augmentation=resized_crop", *SINGLE, "msda=null"), 1, "one network, resized crop, M = 1, b = 2"),
-        ((*SINGLE, "msda=null", "batch.input_repetition=0.5"), 1, "one network, M = 1, b = 2, rho = 0.5"),
+        (("data.augmentation=resized_crop", *SINGLE, "msda=null"), 1, "single network, resized crop, b = 2"),
+        ((*SINGLE, "msda=null", "batch.input_repetition=0.5"), 1, "single network, b = 2, rho = 0.5"),
     ],
 )
 def test_the_recipe_reads_like_the_paper(config, overrides, epoch, line):

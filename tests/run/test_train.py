@@ -33,7 +33,7 @@ def test_the_run_folder_holds_everything(trained):
         "first_batch.png",
         *(f"checkpoints/{name}.pt" for name in ("last", "best", "epoch_0002", "epoch_0004")),
     }
-    assert len(list((trained.run / "tensorboard").iterdir())) == 1
+    assert sorted(path.parent.name for path in trained.run.rglob("events.*")) == ["by_step", "tensorboard"]
     assert len((trained.run / "metrics.csv").read_text().splitlines()) == 5
 
 
@@ -185,7 +185,7 @@ def test_a_run_ends_with_its_page(lab):
     lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # it died before the page was written
     assert page.is_file()
     lab.train("schedule.epochs=1", "schedule.milestones={}", from_scratch=True)
-    assert not page.exists()
+    assert not page.exists() and len(list(lab.run.rglob("events.*"))) == 2
     assert not of_last.exists()
 
 
@@ -195,7 +195,7 @@ def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
         write_text(tmp_path / "file" / "deep" / "x.json", "{}")
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "tensorboard/by_step"])
 def test_from_scratch_removes_nothing_through_a_link(trained, digits, tmp_path, name):
     lab = Lab(tmp_path, digits)
     shutil.copytree(trained.run, lab.run)
