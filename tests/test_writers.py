@@ -66,6 +66,7 @@ FREE = {
     "damage": "links in a file's place",
     "disks": "an older file, which a full disk must leave whole",
     "killed": "copies of a run, whose processes are killed",
+    "pages": "records of runs with hostile names",
     "runner": "the small run's configuration, and the log of what a campaign's process says",
     "__main__": "the folder that all of them are in",
 }

@@ -16,7 +16,7 @@ from benchmarks.faults.campaign import Campaign, Fault, outcome
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.reporting import write_comparison
 from mixmo_fast.reproduce.status import show_status
-from mixmo_fast.runfolder.names import CONFIG, ENVIRONMENT, EVALUATION, FAILED, METRICS, PAGE, SUMMARY
+from mixmo_fast.runfolder.names import CONFIG, ENVIRONMENT, EVALUATION, EVALUATIONS, FAILED, METRICS, PAGE, SUMMARY
 
 _TAGS = ("<script>alert(1)</script>", "</script><script>alert(1)</script>", "</title><b>", "</pre></code><i>")
 _TAGS += ("--></style><b>", '"><img src=x onerror=alert(1)>', "' onmouseover='alert(1)", '" onload="alert(1)')
@@ -40,6 +40,7 @@ _PLACES = (
     *("folder", FAILED, CONFIG),
 )
 _HARMLESS = "harmless"
+_EVALUATION = f"{EVALUATIONS}/last/{EVALUATION}"
 
 _CODE = re.compile(r"^```\n.*?^```\n", re.DOTALL | re.MULTILINE)
 _CELL_END = re.compile(r"(?<!\\)(?:\\\\)*\|")
@@ -59,8 +60,8 @@ class HostileNames(Campaign):
         """Keeps a run's records, with an evaluation of few classes, whose figures are drawn quickly."""
         run = small / "runs" / "small"
         self.texts = {name: (run / name).read_text() for name in (CONFIG, METRICS)}
-        self.records = {name: json.loads((run / name).read_text()) for name in (SUMMARY, ENVIRONMENT, EVALUATION)}
-        evaluation = self.records[EVALUATION]
+        self.records = {name: json.loads((run / name).read_text()) for name in (SUMMARY, ENVIRONMENT, _EVALUATION)}
+        evaluation = self.records[_EVALUATION]
         for name in ("selective", "abstention", "reliability"):
             del evaluation[name]
         evaluation["confusion"] = [[5, 3, 2], [1, 8, 1], [2, 2, 6]]
@@ -119,13 +120,14 @@ class HostileNames(Campaign):
         elif file == ENVIRONMENT:
             records[ENVIRONMENT] |= _of_environment(key, text)
         elif file == EVALUATION:
-            records[EVALUATION] |= _of_evaluation(key, text, records[EVALUATION])
+            records[_EVALUATION] |= _of_evaluation(key, text, records[_EVALUATION])
         elif file == FAILED:
             del records[SUMMARY]
             (run / FAILED).write_text(text, errors="replace")
         if file != EVALUATION:
-            del records[EVALUATION]
+            del records[_EVALUATION]
         for name, record in records.items():
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
             (run / name).write_text(json.dumps(record))
         comment = f"# {' '.join(text.splitlines())}\n" if file == CONFIG else ""
         (run / CONFIG).write_text(self.texts[CONFIG] + comment, errors="replace")
