@@ -134,18 +134,20 @@ def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None")
 def page_damage(folder: Path) -> str | None:
     """What of an ended run's page and of the evaluation of `last` on it is to be made anew, and why; None: nothing.
 
-    Empty where nothing was drawn since the run ended, or `last` not evaluated, which is no damage.
+    Empty where nothing was drawn since the run ended, or its last epoch not evaluated, which is no damage.
     """
     page = folder / PAGE
     try:
         alone = read_record(folder / EVALUATION, SavedEvaluation)
         last = read_record(folder / EVALUATIONS / "last" / EVALUATION, SavedEvaluation)
-        text = read_text(page)
+        summary, text = read_record(folder / SUMMARY, RunSummary), read_text(page)
     except MixmoError as error:
         return str(error)
     if text is None or page.stat().st_mtime_ns <= (folder / SUMMARY).stat().st_mtime_ns:
         return ""
-    if last is None and (alone is None or checkpoint_of(alone) != "last"):
+    if last is None and alone and checkpoint_of(alone) == "last":
+        last = alone
+    if last is None or (summary and summary.epochs not in (None, last.epoch)):
         return ""
     return None if text.rstrip().endswith("</html>") else f"{page}: not a whole page"
 
