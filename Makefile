@@ -9,7 +9,7 @@ LOWEST := $(VENV)-lowest
 LOWEST_STAMP := $(LOWEST)/.installed-$(KEY)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-campaign test-lowest lint format configs setup-ffcv test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
+.PHONY: help setup demo test test-campaign test-lowest lint format configs setup-ffcv ffcv-libraries test-ffcv setup-dali setup-cluster setup-browser setup-fashion-mnist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,15 +62,20 @@ format: setup ## mend style and formatting
 configs: setup ## write the published configurations from their table
 	$(BIN)/python -m mixmo_fast.config.paper
 
-setup-ffcv: setup ## install ffcv, which compiles against libturbojpeg and OpenCV
-	@pkg-config --exists libturbojpeg opencv4 || { \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libturbojpeg0-dev libopencv-dev pkg-config g++ >/dev/null; \
-	  else \
-	    echo "ffcv needs libturbojpeg and OpenCV: apt-get install libturbojpeg0-dev libopencv-dev pkg-config," >&2; \
-	    echo "or with conda: conda install -c conda-forge libjpeg-turbo opencv pkg-config compilers" >&2; exit 2; \
-	  fi; }
+# $(call need,TEST,what needs it,PACKAGES,another way): nothing where the test is true. Otherwise root has apt-get install
+# the packages, and anybody else is told how to.
+need = @{ $(1); } >/dev/null 2>&1 || { \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(3) >/dev/null; \
+	  else echo "$(strip $(2)): sudo apt-get install $(3), or $(strip $(4))" >&2; exit 2; fi; }
+
+setup-ffcv: ffcv-libraries setup ## install ffcv, which compiles against libturbojpeg and OpenCV
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[ffcv]'
+
+ffcv-libraries: # before anything is downloaded
+	$(call need,pkg-config --exists libturbojpeg opencv4 && command -v $${CXX:-g++},\
+	ffcv compiles against libturbojpeg and OpenCV,libturbojpeg0-dev libopencv-dev pkg-config g++,\
+	conda install -c conda-forge libjpeg-turbo opencv pkg-config compilers)
 
 test-ffcv: setup-ffcv ## run the tests that need ffcv
 	$(BIN)/python -m pytest -m ffcv
@@ -83,18 +88,14 @@ setup-cluster: setup ## install Ray, to reproduce on a cluster
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cluster]'
 
 BROWSERS := chromium-headless-shell chromium chromium-browser google-chrome
-setup-browser: ## install a headless Chromium, for the tests of report pages (Debian)
-	@for name in $(BROWSERS); do command -v $$name >/dev/null && exit 0; done; \
-	$(call apt,chromium-headless-shell,a Chromium browser)
+setup-browser: ## install a headless Chromium, for the tests of report pages
+	$(call need,for name in $(BROWSERS); do command -v $$name && exit; done; false,\
+	tests of report pages open them in a browser,chromium-headless-shell,Chromium or Chrome from elsewhere)
 
-setup-fashion-mnist: ## install Fashion-MNIST's files, for the tests on real images (Debian)
-	@[ -f /usr/share/datasets/fashion-mnist/t10k-images-idx3-ubyte.gz ] || { \
-	$(call apt,dataset-fashion-mnist,Fashion-MNIST: name its folder in MIXMO_FASHION_MNIST); }
-
-# $(call apt,PACKAGE,what is needed otherwise)
-apt = if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(1) >/dev/null; \
-	else echo "needs $(2)" >&2; exit 2; fi
+FASHION_MNIST := $${MIXMO_FASHION_MNIST:-/usr/share/datasets/fashion-mnist}
+setup-fashion-mnist: ## install Fashion-MNIST's files, for the tests on real images
+	$(call need,[ -f "$(FASHION_MNIST)/t10k-images-idx3-ubyte.gz" ],\
+	tests on real images read Fashion-MNIST,dataset-fashion-mnist,name a folder of its four files in MIXMO_FASHION_MNIST)
 
 clean: ## remove the environment and caches; data and runs stay
 	rm -rf $(VENV) $(LOWEST) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.pipelines import REFERENCE, Plan, benchmark
 from mixmo_fast.config.load import load_config
@@ -16,6 +15,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.files import write_text
 from mixmo_fast.run import build
+from mixmo_fast.tables import Cell, Column, Sheet, print_table
 
 
 def run_benchmark(
@@ -35,6 +35,7 @@ def run_benchmark(
     json_file: Path | None = None,
     plot: Path | None = None,
     overrides: Sequence[str] = (),
+    wide: bool = False,
 ) -> dict[str, Any]:
     """Measures, prints a table, and writes what was asked for.
 
@@ -54,6 +55,7 @@ def run_benchmark(
         json_file: File to write, or None.
         plot: Picture to draw, or None.
         overrides: `key=value` each.
+        wide: Whether the table has all columns, however narrow the terminal is.
 
     Raises:
         MixmoError: On anything a user can mend.
@@ -98,7 +100,7 @@ def run_benchmark(
             "data": f"random images in the shape of {synthetic}" if synthetic else made.title,
             **benchmark(plan, console.print),
         }
-    console.print(_table(result))
+    print_table(console, _table(result), wide)
     if json_file is not None:
         write_text(json_file, json.dumps(result, indent=1) + "\n")
     if plot is not None:
@@ -137,29 +139,38 @@ def _with_rows(config: Config, rows: int) -> Config:
     return config.model_copy(update={"batch": config.batch.model_copy(update={"rows": rows})})
 
 
-def _table(result: dict[str, Any]) -> Table:
-    table = Table(title=_title(result).replace("\n", ", "))
-    headings = ["rows", "pipeline", "rows/s", "smallest", "largest", f"/ {REFERENCE}", "images/s", "MB/s", "of copy"]
-    headings += ["first batch", "memory"]
+def _table(result: dict[str, Any]) -> Sheet:
     steps = any("step_ratio" in one for panel in result["row_counts"].values() for one in panel["contestants"].values())
-    for heading in headings + ["step/frozen"] * steps:
-        table.add_column(heading, justify="left" if heading == "pipeline" else "right")
-    for rows, panel in result["row_counts"].items():
+    rows: list[tuple[Cell, ...]] = []
+    ends = set()
+    for count, panel in result["row_counts"].items():
         for name, one in panel["contestants"].items():
             ratio = panel["ratios"].get(f"{name}/{REFERENCE}")
-            cells = [
-                rows,
-                name,
-                f"{one['rows_per_second']:,.0f}",
-                f"{one['rows_per_second_min']:,.0f}",
-                f"{one['rows_per_second_max']:,.0f}",
-                "" if ratio is None else f"{ratio:,.1f} x",
-                f"{one['images_per_second']:,.0f}",
-                f"{one['megabytes_per_second']:,.0f}",
-                f"{100 * one['share_of_copy_bandwidth']:.1f} %",
-                f"{one['first_batch_seconds']:.2f} s",
-                "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:,.0f} MB",
-            ]
-            table.add_row(*cells, *([f"{one['step_ratio']:.3f}"] if steps else []))
-        table.add_section()
-    return table
+            rows.append(
+                (
+                    count,
+                    name,
+                    f"{one['rows_per_second']:,.0f}",
+                    f"{one['rows_per_second_min']:,.0f}",
+                    f"{one['rows_per_second_max']:,.0f}",
+                    "" if ratio is None else f"{ratio:,.1f} x",
+                    f"{one['images_per_second']:,.0f}",
+                    f"{one['megabytes_per_second']:,.0f}",
+                    f"{100 * one['share_of_copy_bandwidth']:.1f} %",
+                    f"{one['first_batch_seconds']:.2f} s",
+                    "" if one["memory_bytes"] is None else f"{one['memory_bytes'] / 1e6:,.0f} MB",
+                    *([f"{one['step_ratio']:.3f}"] if steps else []),
+                )
+            )
+        ends.add(len(rows) - 1)
+    return Sheet(
+        columns=(
+            *(Column("rows"), Column("pipeline", "word"), Column("rows/s")),
+            *(Column("smallest", rank=2), Column("largest", rank=3), Column(f"/ {REFERENCE}")),
+            *(Column("images/s", rank=4), Column("MB/s", rank=6), Column("of copy", rank=7)),
+            *(Column("first batch", rank=5), Column("memory", rank=1), *[Column("step/frozen")] * steps),
+        ),
+        rows=tuple(rows),
+        title=_title(result).replace("\n", ", "),
+        rules=frozenset(ends),
+    )

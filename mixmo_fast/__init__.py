@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mixmo_fast.api.parts import open_dataset as open_dataset
     from mixmo_fast.api.parts import test_batches as test_batches
     from mixmo_fast.api.parts import training_batches as training_batches
+    from mixmo_fast.api.preview import preview as preview
     from mixmo_fast.api.runs import Run as Run
     from mixmo_fast.api.runs import evaluate as evaluate
     from mixmo_fast.api.runs import open_run as open_run
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from mixmo_fast.mixing.recipe import ResizedCrop as ResizedCrop
     from mixmo_fast.networks.mimoify import mimoify as mimoify
     from mixmo_fast.networks.multi import MixMo as MixMo
+    from mixmo_fast.run.deploy import Exported as Exported
     from mixmo_fast.run.evaluate import Evaluation as Evaluation
     from mixmo_fast.run.network_formats import load_exported as load_exported
     from mixmo_fast.run.predict import Predictions as Predictions
@@ -51,6 +53,7 @@ _NAMES = {  # the same, for Python itself
         *("build_network", "convert", "convert_folder", "load_config", "make_recipe", "open_dataset"),
         *("test_batches", "training_batches"),
     ),
+    "mixmo_fast.api.preview": ("preview",),
     "mixmo_fast.api.runs": ("Run", "evaluate", "open_run", "train"),
     "mixmo_fast.batch": ("Batch",),
     "mixmo_fast.config.schema": ("Config",),
@@ -60,6 +63,7 @@ _NAMES = {  # the same, for Python itself
     "mixmo_fast.mixing.recipe": ("InputMixing", "ManifoldMixing", "Recipe", "ResizedCrop"),
     "mixmo_fast.networks.mimoify": ("mimoify",),
     "mixmo_fast.networks.multi": ("MixMo",),
+    "mixmo_fast.run.deploy": ("Exported",),
     "mixmo_fast.run.evaluate": ("Evaluation",),
     "mixmo_fast.run.network_formats": ("load_exported",),
     "mixmo_fast.run.predict": ("Predictions", "Predictor"),

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from dockerfile import arguments, instructions
 from places import REPOSITORY, TESTS
 from test_layers import MAY_IMPORT, TABLES, files, imports, module_of, of_the_project, room_of
 
@@ -96,6 +97,10 @@ def parse(words: Sequence[str]) -> None:
         case ["make", *targets]:
             known = re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), flags=re.MULTILINE)
             assert set(targets) <= set(known)
+        case ["docker", *rest]:
+            parse_docker(rest)
+        case ["mkdir", "-p", "data", "runs"]:
+            pass
         case _:
             raise AssertionError("no program that the documents may ask for")
 
@@ -105,6 +110,29 @@ def parse_mixmo_fast(words: Sequence[str]) -> None:
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     command.make_context(command.name, words)
+
+
+def parse_docker(words: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser()
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    build, run = verbs.add_parser("build"), verbs.add_parser("run")
+    build.add_argument("--build-arg", action="append", default=[])
+    build.add_argument("--tag", choices=["mixmo-fast"], required=True)
+    build.add_argument("folder", choices=["."])
+    for option in ("--rm", "--init"):
+        run.add_argument(option, action="store_true", required=True)
+    for option in ("--user", "--gpus", "--shm-size"):
+        run.add_argument(option)
+    run.add_argument("-v", action="append")
+    run.add_argument("image", choices=["mixmo-fast"])
+    run.add_argument("command", nargs=argparse.REMAINDER)
+    found = parser.parse_args(words)
+    if found.verb == "build":
+        assert {pair.partition("=")[0] for pair in found.build_arg} <= arguments().keys()
+    else:
+        places = [place.partition(":")[2] for place in found.v]
+        assert places == next(json.loads(rest) for name, rest in instructions() if name == "VOLUME")
+        parse_mixmo_fast(found.command)
 
 
 def parse_module(module: str, words: Sequence[str]) -> None:
@@ -144,6 +172,8 @@ def test_every_command_is_one_that_its_program_understands(command):
         "python -m benchmarks.training --json a.json --layers 3",
         "python -m benchmarks.gpu_suite",
         "make demonstration",
+        "docker build --build-arg CUDA=12 --tag mixmo-fast .",
+        "docker run --rm --init -v $PWD/data:/data mixmo-fast train configs/quickstart.yaml",
         "pip install mixmo-fast",
     ],
 )

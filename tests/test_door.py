@@ -157,6 +157,22 @@ def test_an_opened_run_has_what_it_reached(trained):
         mf.open_run(trained.folder)
 
 
+def test_an_opened_run_is_exported(trained, tmp_path):
+    exported = mf.open_run(trained.run).export("torch-export", tmp_path / "network.pt2", 2)
+    assert exported.path == tmp_path / "network.pt2" and exported.path.stat().st_size == exported.bytes
+    assert (exported.facts.epoch, exported.facts.members) == (2, 2)
+
+
+def test_a_preview_is_the_commands_preview(digits, tmp_path, command):
+    assert command("preview", QUICKSTART, "--data", digits, "-o", tmp_path / "theirs.png")[0] == 0
+    config = mf.load_config(QUICKSTART)
+    pictures = [
+        mf.preview(*arguments, data=digits).read_bytes()
+        for arguments in ((QUICKSTART, tmp_path / "a.png"), (config, str(tmp_path / "b.png"), "quickstart"))
+    ]
+    assert pictures == [(tmp_path / "theirs.png").read_bytes()] * 2
+
+
 def test_an_evaluation_has_typed_scores(trained):
     run = mf.open_run(trained.run)
     evaluation = mf.evaluate(run, data=trained.data, device="cpu")

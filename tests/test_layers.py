@@ -16,7 +16,7 @@ ROOT = REPOSITORY
 TABLES = ("mixmo_fast.mixing.methods", "mixmo_fast.networks.kinds")
 GROUND = (
     *("mixmo_fast.errors", "mixmo_fast.cores", "mixmo_fast.compilers", "mixmo_fast.files", "mixmo_fast.batch"),
-    *("mixmo_fast.__version__", "mixmo_fast.runfolder", *TABLES),
+    *("mixmo_fast.__version__", "mixmo_fast.runfolder", "mixmo_fast.tables", "mixmo_fast.terminal", *TABLES),
 )
 MAY_IMPORT = {
     **dict.fromkeys(TABLES, ()),
@@ -46,10 +46,14 @@ MAY_IMPORT = {
         *("mixmo_fast.training", "mixmo_fast.run"),
     ),
     "benchmarks": ("mixmo_fast", "pipelines"),
+    "benchmarks.faults": ("mixmo_fast", "pipelines"),  # on a floor above: no command needs them
     "mixmo_fast.cli": ("mixmo_fast", "pipelines", "benchmarks"),
     "mixmo_fast.__main__": ("mixmo_fast.cli",),
 }
-LOOSE = {f"{name}.py" for name in ("__init__", "__main__", "batch", "compilers", "cores", "errors", "files")}
+LOOSE = {
+    f"{name}.py"
+    for name in ("__init__", "__main__", "batch", "compilers", "cores", "errors", "files", "tables", "terminal")
+}
 
 
 def module_of(path: Path) -> str:

@@ -34,6 +34,7 @@ ALLOWED = {
     ("mixmo_fast/run/network_formats.py", "save"): "into memory",
     ("mixmo_fast/training/checkpoint.py", "save"): "into a file of `replacing`",
     ("mixmo_fast/training/loop.py", "save"): "by the writer of checkpoints",
+    ("mixmo_fast/cli/help_text.py", "write_text"): "into the parser's page, in memory",
     ("mixmo_fast/cli/evaluate.py", "save"): "`save_predictions`, by another name",
     ("pipelines/datasets/own/decoder.py", "os.fdopen"): "the pipe that answers go through",
     ("pipelines/datasets/own/decoder.py", "pickle.dump"): "likewise",

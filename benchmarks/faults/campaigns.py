@@ -7,11 +7,12 @@ from benchmarks.faults.configurations import Configurations
 from benchmarks.faults.data_sets import DamagedDataSets
 from benchmarks.faults.disks import SmallDisks
 from benchmarks.faults.killed import KillPoints
+from benchmarks.faults.pages import HostileNames
 from benchmarks.faults.plans import ExtremePlans
 from benchmarks.faults.signals import Signals
 
 _ALL: tuple[type[Campaign], ...] = (
     *(Configurations, ExtremePlans, CheckpointBytes, CheckpointStructure, CheckpointGadgets),
-    *(DamagedDataSets, HostileArchives, KillPoints, Signals, SmallDisks),
+    *(DamagedDataSets, HostileArchives, HostileNames, KillPoints, Signals, SmallDisks),
 )
 CAMPAIGNS = {campaign.name: campaign for campaign in _ALL}

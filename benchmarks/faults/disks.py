@@ -115,7 +115,7 @@ class SmallDisks(Campaign):
 def _refreshed(name: str) -> tuple[str, ...]:
     """Files that a command writes one after the other, so that an earlier one may be new where a later one fails."""
     return (
-        ("small/evaluation.json", "small/inspection.json", "small/report.html")
+        ("small/evaluations/last/evaluation.json", "small/evaluations/last/inspection.json", "small/report.html")
         if name in ("evaluate", "inspect")
         else ()
     )

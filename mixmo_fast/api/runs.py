@@ -11,6 +11,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.evaluation.metrics import Ensemble
 from mixmo_fast.networks.multi import MixMo
+from mixmo_fast.run.deploy import Exported, export_network
 from mixmo_fast.run.evaluate import Evaluation, evaluate_run
 from mixmo_fast.run.pictures import Pictures
 from mixmo_fast.run.predict import Predictions, Predictor, open_predictor
@@ -18,7 +19,8 @@ from mixmo_fast.run.train import train_run
 from mixmo_fast.run.trained import read_weights
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
 from mixmo_fast.runfolder.history import read_history
-from mixmo_fast.runfolder.names import CONFIG, EVALUATION, SUMMARY
+from mixmo_fast.runfolder.kept import read_evaluations
+from mixmo_fast.runfolder.names import CONFIG, SUMMARY
 from mixmo_fast.runfolder.record import read_record
 from mixmo_fast.runfolder.records import Epoch, RunSummary
 
@@ -32,14 +34,19 @@ class Run:
         config: The resolved configuration.
         history: An entry for each epoch, oldest first; its scores are None where it was not evaluated.
         summary: What the run reached, and how fast; None until it has ended.
-        evaluation: The saved evaluation; None where there is none.
+        evaluations: The saved evaluations by checkpoint, `last` first, then `best`, then `epoch_0030` and so on.
     """
 
     folder: Path
     config: Config
     history: tuple[Epoch, ...]
     summary: RunSummary | None
-    evaluation: SavedEvaluation | None
+    evaluations: Mapping[str, SavedEvaluation]
+
+    @property
+    def evaluation(self) -> SavedEvaluation | None:
+        """The saved evaluation of `last`; where that was not evaluated the first of the others, or None."""
+        return next(iter(self.evaluations.values()), None)
 
     def network(self, checkpoint: str | int = "last") -> MixMo:
         """The trained network in float32 on the CPU, in evaluation mode; the data set is not needed.
@@ -98,6 +105,34 @@ class Run:
         """
         return self.predictor(checkpoint, data=data, device=device).predict(images, coverage, top)
 
+    def export(
+        self,
+        format: str,
+        out: str | Path | None = None,
+        checkpoint: str | int = "last",
+        *,
+        data: str | Path = "data",
+        force: bool = False,
+    ) -> Exported:
+        """Writes the trained network in a form that other programs take, checked against torch, whole or not at all.
+
+        ```python
+        print(run.export("onnx").path)
+        ```
+
+        Args:
+            format: `onnx`, `torch-export`, both folded and with their normalisation; `safetensors` as it was trained.
+            out: The file, or for safetensors the folder; None: the run's name with the format's suffix, here.
+            checkpoint: As for `predictor`.
+            data: As for `predictor`.
+            force: Whether an earlier export may be replaced.
+
+        Raises:
+            MixmoError: An unknown format, a missing package, no such checkpoint, or `out` is there.
+        """
+        target = None if out is None else Path(out)
+        return export_network(self.folder, format, target, str(checkpoint), data=Path(data), force=force)
+
 
 def open_run(folder: str | Path) -> Run:
     """Opens a run folder; every file is checked, every number typed.
@@ -120,7 +155,7 @@ def open_run(folder: str | Path) -> Run:
         config=load_config(folder / CONFIG),
         history=read_history(folder),
         summary=read_record(folder / SUMMARY, RunSummary),
-        evaluation=read_record(folder / EVALUATION, SavedEvaluation),
+        evaluations={one.checkpoint: one.record for one in read_evaluations(folder)},
     )
 
 
@@ -168,8 +203,8 @@ def train(
     """
     if name is None and isinstance(config, str | Path):
         name = Path(config).stem
-    if not name or name != Path(name).name:
-        raise ConfigError(f"name: found {name!r}, allowed: the name of a folder, given beside a configuration's values")
+    if name is None:
+        raise ConfigError("name: found None, allowed: one beside a configuration's values")
     folder = train_run(
         load_config(config),
         Console(quiet=quiet),
@@ -220,7 +255,7 @@ def evaluate(
         ensemble: What of the members is averaged: `logits` or `probabilities`.
         calibrate_on: What a temperature is fitted on: `test-halves`, each for the other, or `train-holdout`.
         robustness: Also under corruptions: a folder of CIFAR-C's files, `synthetic` for ones computed here, or `auto`.
-        mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
+        mce_against: The run, or an `evaluation.json`, that the mean corruption error is relative to.
         ood: Data sets to tell from the network's own.
         on: Another data set of the same classes, whose test split is taken in the place of the network's own.
         notify: Takes one-line messages.

@@ -18,19 +18,24 @@ import typer
 from mixmo_fast import __version__
 from mixmo_fast.cli import config, data, doctor, evaluate, predict, reproduce, train, usage
 from mixmo_fast.cli.benchmark import benchmark
+from mixmo_fast.cli.help_text import PROGRAM, HelpOption, help_of
 from mixmo_fast.cli.mendable import in_a_line, require_a_folder
 from mixmo_fast.cli.options import WHEN_ALONE
+from mixmo_fast.cli.spellings import todays
 from mixmo_fast.errors import DivergedError, printable
 
 DIVERGED = 3
 """Exit code of a command whose network has diverged; 2 is that of all else that a user can mend."""
 
 
+DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
 def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     """A command that does some work: with `--debug`, and with what a user can mend as one line and exit code 2."""
 
     @wraps(work)
-    def command(*, debug: bool, **options: Any) -> None:
+    def command(*, debug: bool, help: bool, **options: Any) -> None:
         try:
             require_a_folder()
             work(**options)
@@ -40,12 +45,14 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
                 raise
             _end(line, DIVERGED if isinstance(error, DivergedError) else 2)
 
-    annotation = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-    asked = inspect.signature(work)
-    debug = inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+    asked, added = inspect.signature(work), {"debug": DebugOption, "help": HelpOption}
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in added.items()
+    ]
     wrapped: Any = command
-    wrapped.__signature__ = asked.replace(parameters=[*asked.parameters.values(), debug])
-    command.__annotations__ = work.__annotations__ | {"debug": annotation}
+    wrapped.__signature__ = asked.replace(parameters=[*asked.parameters.values(), *parameters])
+    command.__annotations__ = work.__annotations__ | added
     return command
 
 
@@ -55,51 +62,78 @@ def _end(line: str, code: int) -> None:
     raise typer.Exit(code)
 
 
+_SETTINGS = {"token_normalize_func": todays}
 app = typer.Typer(
-    name="mixmo-fast",
-    no_args_is_help=True,
+    name=PROGRAM,
+    invoke_without_command=True,
+    add_help_option=False,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=_SETTINGS,
 )
 
 
 def _say_version(wanted: bool) -> None:
     if wanted:
-        print(f"mixmo-fast {__version__}")
+        print(f"{PROGRAM} {__version__}")
         raise typer.Exit
+
+
+def _help_if_alone(context: typer.Context) -> None:
+    """The help of words that have a command behind them, where there is none."""
+    if context.invoked_subcommand is None:
+        print(help_of(context), end="", file=sys.stderr)
+        raise typer.Exit(2)
 
 
 @app.callback()
 def _program(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
     ] = False,
+    help: HelpOption = False,
 ) -> None:
     """MixMo: several subnetworks in one network, trained at the speed of the hardware."""
+    _help_if_alone(context)
 
 
-app.command()(_as_command(doctor.doctor))
-app.command()(_as_command(data.convert))
-app.command()(_as_command(data.preview))
-app.command(epilog=train.FLAGS_OF_THE_AUTHORS)(_as_command(train.train))
-app.command()(_as_command(evaluate.evaluate))
-app.command()(_as_command(evaluate.inspect))
-app.command()(_as_command(predict.predict))
-app.command()(_as_command(predict.export))
-app.command()(_as_command(reproduce.reproduce))
-app.command()(_as_command(reproduce.report))
-app.command()(_as_command(reproduce.status))
-app.command()(_as_command(benchmark))
+def _add_group(name: str, help: str) -> typer.Typer:
+    """A word that several commands have in front."""
+    group = typer.Typer(name=name, help=help, invoke_without_command=True, add_help_option=False)
 
-config_app = typer.Typer(name="config", help="Make, translate and explain configurations.", no_args_is_help=True)
-config_app.command("new")(_as_command(config.new))
-config_app.command("import")(_as_command(config.import_))
-config_app.command("explain")(_as_command(config.explain))
-app.add_typer(config_app)
+    @group.callback()
+    def alone(context: typer.Context, help: HelpOption = False) -> None:
+        _help_if_alone(context)
 
-checkpoint_app = typer.Typer(name="checkpoint", help="Hand checkpoints on to other programs.", no_args_is_help=True)
-checkpoint_app.command("export")(_as_command(train.export))
-app.add_typer(checkpoint_app)
+    app.add_typer(group)
+    return group
+
+
+def _add(work: Callable[..., None], name: str | None = None, group: typer.Typer = app, epilog: str = "") -> None:
+    """A command, called as the function that does its work if it has no other name."""
+    group.command(name, epilog=epilog, add_help_option=False, context_settings=_SETTINGS)(_as_command(work))
+
+
+_add(doctor.doctor)
+_add(data.convert)
+_add(data.preview)
+_add(train.train, epilog=train.FLAGS_OF_THE_AUTHORS)
+_add(evaluate.evaluate)
+_add(evaluate.inspect)
+_add(predict.predict)
+_add(predict.export)
+_add(reproduce.reproduce)
+_add(reproduce.report)
+_add(reproduce.status)
+_add(benchmark)
+
+_config = _add_group("config", "Make, translate and explain configurations.")
+_add(config.new, "new", _config)
+_add(config.import_, "import", _config)
+_add(config.explain, "explain", _config)
+
+_checkpoint = _add_group("checkpoint", "Hand checkpoints on to other programs.")
+_add(train.export, "export", _checkpoint)
 
 
 def _spelt_out(arguments: Sequence[str]) -> list[str]:
@@ -127,13 +161,10 @@ def main() -> None:
     _take_whatever_streams_there_are()
     words = _spelt_out(sys.argv[1:])
     try:
-        code = typer.main.get_command(app).main(words, prog_name="mixmo-fast", standalone_mode=False)
+        code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
         sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none
     except usage.UsageError as error:
-        if type(error).__name__ == "NoArgsIsHelpError":
-            error.show()
-        else:
-            print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)
+        print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)
         sys.exit(2)
     except typer.Abort:  # Ctrl-C before a command deals with it
         sys.exit(130)

@@ -8,16 +8,20 @@ from typing import Annotated
 
 import typer
 
-from mixmo_fast.cli.options import DataOption, OverrideOption, make_console
+from mixmo_fast.cli.options import ConfigArgument, DataOption, ForceOption, OverrideOption, make_console
 
 
 def new(
     name: Annotated[
         str,
-        typer.Argument(help="Of a run, published or not: exp_cifar100_wrn2810-3_cutmixmo-p2_daaugmix_bar2, say."),
+        typer.Argument(
+            metavar="NAME", help="Of a run, published or not: exp_cifar100_wrn2810-3_cutmixmo-p2_daaugmix_bar2, say."
+        ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the YAML file.")] = Path("configs"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FOLDER", help="Where the YAML file goes.")] = Path(
+        "configs"
+    ),
+    force: ForceOption = False,
 ) -> None:
     """Write the configuration that a run's name stands for."""
     from mixmo_fast.run.configs import new_config
@@ -26,9 +30,9 @@ def new(
 
 
 def import_(
-    old: Annotated[Path, typer.Argument(help="A YAML file of mixmo-pytorch.")],
-    new: Annotated[Path, typer.Option("--out", "-o", help="The YAML file to write.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    old: Annotated[Path, typer.Argument(metavar="OLD", help="A YAML file of mixmo-pytorch.")],
+    new: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The YAML file to write.")],
+    force: ForceOption = False,
 ) -> None:
     """Write a configuration of the authors' implementation in this program's form."""
     from mixmo_fast.run.configs import import_config
@@ -41,7 +45,7 @@ def import_(
 
 
 def explain(
-    config: Annotated[Path, typer.Argument(help="A configuration file, of this program or of mixmo-pytorch.")],
+    config: ConfigArgument,
     data: DataOption = Path("data"),
     override: OverrideOption = None,
 ) -> None:

@@ -9,7 +9,17 @@ from typing import Annotated
 
 import typer
 
-from mixmo_fast.cli.options import BarOfWork, DataOption, OverrideOption, PipelineOption, make_console
+from mixmo_fast.cli.options import (
+    BarOfWork,
+    ConfigArgument,
+    DataOption,
+    DeviceOption,
+    OverrideOption,
+    PipelineOption,
+    SeedOption,
+    make_console,
+)
+from mixmo_fast.cli.targets import require_writable
 from mixmo_fast.errors import ConfigError
 from pipelines.datasets.names import FOLDER
 
@@ -18,33 +28,47 @@ def convert(
     name: Annotated[
         str,
         typer.Argument(
-            help="digits, fashion_mnist, cifar10, cifar100 or tinyimagenet; or folder, and then where your images are."
+            metavar="NAME",
+            help="digits, fashion_mnist, cifar10, cifar100 or tinyimagenet; or folder, and then where your images are.",
         ),
     ],
     path: Annotated[
         Path | None,
-        typer.Argument(help="With folder: class folders, a table (.csv, .jsonl), parquet files or WebDataset tars."),
+        typer.Argument(
+            metavar="PATH",
+            help="With folder: class folders, a table (.csv, .jsonl), parquet files or WebDataset tars.",
+        ),
     ] = None,
     source: Annotated[
-        Path | None, typer.Option(help="Originals: a folder or an archive. Default: look in --data, else download.")
+        Path | None,
+        typer.Option(metavar="PATH", help="Originals: a folder or an archive. Default: look in --data, else download."),
     ] = None,
     data: DataOption = Path("data"),
     force: Annotated[bool, typer.Option("--force", help="Convert again and replace the folder.")] = False,
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Accept originals that are not the published ones.")
     ] = False,
-    own_name: Annotated[str | None, typer.Option("--name", help="With folder: what the data set is called.")] = None,
+    own_name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="With folder: what the data set is called.")
+    ] = None,
     size: Annotated[
         int | None,
-        typer.Option(help="With folder: pixels of a side. Default: the images' own if one and square, else 64."),
+        typer.Option(
+            metavar="N", help="With folder: pixels of a side. Default: the images' own if one and square, else 64."
+        ),
     ] = None,
     fit: Annotated[
-        str | None, typer.Option(help="With folder: crop (default), pad or stretch what is not square.")
+        str | None,
+        typer.Option(metavar="HOW", help="With folder: crop (default), pad or stretch what is not square."),
     ] = None,
-    val: Annotated[Path | None, typer.Option(help="With folder: the test images, in a place of their own.")] = None,
+    val: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="With folder: the test images, in a place of their own.")
+    ] = None,
     val_fraction: Annotated[
         float | None,
-        typer.Option(help="With folder: of each class, drawn to test on where none are named. Default: 0.1."),
+        typer.Option(
+            metavar="SHARE", help="With folder: of each class, drawn to test on where none are named. Default: 0.1."
+        ),
     ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="With folder: leave out images that cannot be read.")
@@ -62,7 +86,7 @@ def convert(
     }
     _refuse_options_of_the_other_form(name, own, {"--source": source, "--no-verify": no_verify or None})
     console = make_console()
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"converting {own_name or name}") as bar:
         if path is not None and own_name is not None:
             from pipelines.datasets.own.convert import convert_folder
 
@@ -117,22 +141,24 @@ def _refuse_options_of_the_other_form(
 
 
 def preview(
-    config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The picture to write, e.g. preview.png.")],
+    config: ConfigArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The picture to write, e.g. preview.png.")],
     data: DataOption = Path("data"),
-    epoch: Annotated[int, typer.Option(help="Counted from 1.")] = 1,
+    epoch: Annotated[int, typer.Option(metavar="N", help="Counted from 1.")] = 1,
     step: Annotated[
-        int | None, typer.Option(help="Counted from 0 within the epoch. Default: the first that mixes patches.")
+        int | None,
+        typer.Option(metavar="N", help="Counted from 0 within the epoch. Default: the first that mixes patches."),
     ] = None,
-    rows_shown: Annotated[int, typer.Option(help="How many rows of the step.")] = 6,
+    rows_shown: Annotated[int, typer.Option(metavar="N", help="How many rows of the step.")] = 6,
     pipeline: PipelineOption = "resident",
-    device: Annotated[str, typer.Option("--device", help="auto, cuda or cpu; the pixels are the same.")] = "cpu",
-    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = None,
     override: OverrideOption = None,
 ) -> None:
     """Draw what a configuration feeds its network, without training."""
     from mixmo_fast.run.preview import preview_run
 
+    require_writable(out)
     console = make_console()
     drawn = preview_run(
         config,

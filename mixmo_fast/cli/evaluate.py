@@ -14,49 +14,55 @@ from mixmo_fast.cli.options import (
     DataOption,
     DeviceOption,
     JsonOption,
-    OutOption,
     RunsOption,
     TargetArgument,
+    WideOption,
     make_console,
 )
+from mixmo_fast.cli.targets import require_folder, require_writable
+
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", metavar="FOLDER", help="Where numbers, pictures and page go. Default: the run folder."),
+]
 
 
 def evaluate(
     target: TargetArgument,
-    checkpoint: CheckpointOption = "best",
+    checkpoint: CheckpointOption = "last",
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",
-    precision: Annotated[str | None, typer.Option(help="fp32, tf32, bf16 or fp16. Default: as it was trained.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="fp32, tf32, bf16 or fp16. Default: as it was trained.")
+    ] = None,
     ensemble: Annotated[
-        str, typer.Option(help="What of the members is averaged: logits, as in the paper, or probabilities.")
+        str,
+        typer.Option(
+            metavar="WHAT", help="What of the members is averaged: logits, as in the paper, or probabilities."
+        ),
     ] = "logits",
     temperature_scaling: Annotated[
-        bool,
-        typer.Option(
-            "--temperature-scaling",
-            *("--tempscale", "--tempscal"),
-            help="Also show the scores after temperature scaling.",
-        ),
+        bool, typer.Option("--temperature-scaling", help="Also show the scores after temperature scaling.")
     ] = False,
     calibrate_on: Annotated[
         str | None,
         typer.Option(
-            help="Fit the temperature on test-halves, each for the other, or on train-holdout (see data.holdout)."
+            metavar="WHAT",
+            help="Fit the temperature on test-halves, each for the other, or on train-holdout (see data.holdout).",
         ),
     ] = None,
     robustness: Annotated[
         str | None,
         typer.Option(
-            "--robustness",
-            "--corruptions",
-            metavar="[FOLDER|synthetic]",
-            help="Also evaluate under corruptions: CIFAR-10-C or CIFAR-100-C, or ones computed here.",
+            metavar="[FROM]",
+            help="Also evaluate under corruptions: CIFAR-C's, looked for in --data or in the folder that is named, or "
+            "synthetic ones, computed here.",
         ),
     ] = None,
     mce_against: Annotated[
         Path | None,
-        typer.Option(help="Run folder that the mean corruption error is relative to."),
+        typer.Option(metavar="RUN", help="Run folder that the mean corruption error is relative to."),
     ] = None,
     ood: Annotated[
         list[str] | None,
@@ -70,19 +76,24 @@ def evaluate(
     ] = None,
     json_file: JsonOption = None,
     save_predictions: Annotated[
-        Path | None, typer.Option(help="Write each member's logits and the labels to this .npz.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write each member's logits and the labels to this .npz."),
     ] = None,
     out: OutOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Evaluate a checkpoint on the test split, and draw what was found."""
-    from mixmo_fast.cli.evaluation_tables import evaluation_tables
-    from mixmo_fast.run.evaluate import evaluate_run
-    from mixmo_fast.run.evaluate import save_predictions as save
-    from mixmo_fast.run.page import record_evaluation
-    from mixmo_fast.runfolder.record import write_record
-
+    require_writable(json_file, save_predictions)
+    require_folder(out)
     console = make_console()
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"evaluating {target}") as bar:
+        from mixmo_fast.cli.evaluation_tables import evaluation_tables  # and with it torch, which takes seconds
+        from mixmo_fast.run.evaluate import evaluate_run
+        from mixmo_fast.run.evaluate import save_predictions as save
+        from mixmo_fast.run.page import record_evaluation
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
         found = evaluate_run(
             target,
             console.print,
@@ -100,7 +111,7 @@ def evaluate(
             on=on,
         )
     for table in evaluation_tables(found, scaled=temperature_scaling or calibrate_on is not None):
-        console.print(table)
+        print_table(console, table, wide)
     if json_file is not None:
         write_record(json_file, found.record(), indent=1)
     if save_predictions is not None:
@@ -116,17 +127,24 @@ def inspect(
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
     out: OutOption = None,
+    wide: WideOption = False,
 ) -> None:
     """Show how the members share a trained network: filters, diversity, and what each more of them brings."""
-    from mixmo_fast.cli.evaluation_tables import inspection_tables
-    from mixmo_fast.run.inspect import inspect_run
-    from mixmo_fast.run.page import record_inspection
-    from mixmo_fast.runfolder.record import write_record
+    from mixmo_fast.terminal import waiting
 
+    require_writable(json_file)
+    require_folder(out)
     console = make_console()
-    found = inspect_run(target, checkpoint, data, runs, device, console.print)
+    with waiting(console, f"inspecting {target}"):
+        from mixmo_fast.cli.evaluation_tables import inspection_tables  # and with it torch, which takes seconds
+        from mixmo_fast.run.inspect import inspect_run
+        from mixmo_fast.run.page import record_inspection
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
+        found = inspect_run(target, checkpoint, data, runs, device, console.print)
     for table in inspection_tables(found):
-        console.print(table)
+        print_table(console, table, wide)
     if json_file is not None:
         write_record(json_file, found.record(), indent=1)
     _record(record_inspection, found, out, console)

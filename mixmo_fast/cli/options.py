@@ -2,31 +2,52 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of data sets, original and converted.")]
-RunsOption = Annotated[Path, typer.Option("--runs", help="Folder of run folders.")]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cuda or cpu.")]
-PipelineOption = Annotated[str, typer.Option(help="How pixels reach the device: resident, ffcv, dali or reference.")]
+DataOption = Annotated[
+    Path, typer.Option("--data", metavar="FOLDER", help="Folder of data sets, original and converted.")
+]
+RunsOption = Annotated[Path, typer.Option("--runs", metavar="FOLDER", help="Folder of run folders.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cuda or cpu.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", metavar="N", help="Instead of the configuration's.")]
+PipelineOption = Annotated[
+    str,
+    typer.Option("--pipeline", metavar="NAME", help="How pixels reach the device: resident, ffcv, dali or reference."),
+]
 WorkersOption = Annotated[
-    int | None, typer.Option(help="Processes or threads of ffcv, dali and reference. Default: one a core.")
+    int | None,
+    typer.Option(
+        "--workers", metavar="N", help="Processes or threads of ffcv, dali and reference. Default: one a core."
+    ),
 ]
 CacheOption = Annotated[
-    str, typer.Option(help="Who keeps FFCV's file in memory: os, or process for files that outgrow it.")
+    str,
+    typer.Option(
+        "--cache", metavar="NAME", help="Who keeps FFCV's file in memory: os, or process for files that outgrow it."
+    ),
 ]
 OverrideOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01 or msda=null.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. optimizer.lr=0.01 or msda=null; repeatable."),
 ]
-TargetArgument = Annotated[Path, typer.Argument(help="A configuration file, or a run folder.")]
-CheckpointOption = Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")]
-JsonOption = Annotated[Path | None, typer.Option("--json", help="Write all numbers to this file.")]
-OutOption = Annotated[
-    Path | None, typer.Option("--out", "-o", help="Folder for numbers, pictures and report. Default: the run folder.")
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG", help="A configuration file, of this program or of mixmo-pytorch.")
 ]
+TargetArgument = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="A run folder, a configuration file whose run is in --runs, or a checkpoint."),
+]
+CheckpointOption = Annotated[
+    str,
+    typer.Option("--checkpoint", metavar="WHICH", help="last, best (on test), the number of a kept epoch, or a path."),
+]
+JsonOption = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all numbers to this file.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there.")]
+WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of tables, however narrow the terminal is.")]
 
-WHEN_ALONE = {"--robustness": "auto", "--corruptions": "auto", "--profile": "20"}
+WHEN_ALONE = {"--robustness": "auto", "--profile": "20"}
 """What an option means whose value may be left out; the parser itself knows no such thing."""
 
 
@@ -42,16 +63,28 @@ def make_console():
 
 
 class BarOfWork:
-    """A progress bar that appears with the first report of work; silent where there is no terminal."""
+    """A progress bar that appears with the first report of work; where there is no terminal, a line at the start.
 
-    def __init__(self, console):
+    Args:
+        console: Where to.
+        what: All of the work, for which a bar without an end stands until some of it is counted.
+    """
+
+    def __init__(self, console, what: str):
         from rich.progress import Progress
 
+        self._console, self._what = console, what
         self._bar = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self._tasks = {}
+        self._tasks: dict[str, Any] = {}
 
     def __enter__(self):
+        from mixmo_fast.terminal import say
+
         self._bar.start()
+        if self._bar.disable:
+            say(self._console, f"{self._what} ...")
+        else:
+            self._tasks[""] = self._bar.add_task(self._what, total=None)
         return self
 
     def __exit__(self, *_):

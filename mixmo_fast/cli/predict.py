@@ -10,46 +10,54 @@ import typer
 
 from mixmo_fast.cli.options import (
     BarOfWork,
+    CheckpointOption,
     DataOption,
     DeviceOption,
+    ForceOption,
     JsonOption,
     RunsOption,
     TargetArgument,
+    WideOption,
     make_console,
 )
-
-LastCheckpointOption = Annotated[
-    str, typer.Option("--checkpoint", help="last, best, the number of a kept epoch, or a path.")
-]
+from mixmo_fast.cli.targets import require_folder, require_writable
 
 
 def predict(
     target: TargetArgument,
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER...", help="Picture files and folders of them.")],
-    checkpoint: LastCheckpointOption = "last",
-    top: Annotated[int, typer.Option(help="How many classes to name.")] = 5,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Picture files and folders of them.")],
+    checkpoint: CheckpointOption = "last",
+    top: Annotated[int, typer.Option(metavar="N", help="How many classes to name.")] = 5,
     members: Annotated[bool, typer.Option("--members", help="Also show each member's own opinion.")] = False,
     coverage: Annotated[
-        float, typer.Option(help="Abstain below the confidence of so many of the test images, the surest first.")
+        float,
+        typer.Option(
+            metavar="SHARE", help="Abstain below the confidence of so many of the test images, the surest first."
+        ),
     ] = 0.9,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write a line for each picture to this file.")] = None,
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE", help="Write a line for each picture to this file.")
+    ] = None,
     json_file: JsonOption = None,
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     device: DeviceOption = "auto",
+    wide: WideOption = False,
 ) -> None:
     """Say what pictures show, how sure that is, and where the network had better abstain."""
-    from mixmo_fast.cli.predict_tables import closing_lines, predictions_csv, predictions_record, predictions_table
-    from mixmo_fast.files import write_text
-    from mixmo_fast.run.predict import open_predictor
-    from mixmo_fast.runfolder.record import write_record
-
+    require_writable(csv_file, json_file)
     console = make_console()
-    predictor = open_predictor(target, checkpoint, data=data, runs=runs, device=device, notify=console.print)
-    with BarOfWork(console) as bar:
+    with BarOfWork(console, f"predicting with {target}") as bar:
+        from mixmo_fast.cli.predict_tables import closing_lines, predictions_csv, predictions_record, predictions_table
+        from mixmo_fast.files import write_text
+        from mixmo_fast.run.predict import open_predictor  # and with it torch, which takes seconds
+        from mixmo_fast.runfolder.record import write_record
+        from mixmo_fast.tables import print_table
+
+        predictor = open_predictor(target, checkpoint, data=data, runs=runs, device=device, notify=console.print)
         found = predictor.predict(images, coverage, top, bar.show)
     saved = predictions_record(found, predictor)
-    console.print(predictions_table(saved, members))
+    print_table(console, predictions_table(saved, members), wide)
     for line in closing_lines(saved):
         console.print(line)
     if csv_file is not None:
@@ -62,12 +70,13 @@ def predict(
 
 def export(
     target: TargetArgument,
-    format: Annotated[str, typer.Option("--format", help="onnx, torch-export or safetensors.")],
+    format: Annotated[str, typer.Option("--format", metavar="NAME", help="onnx, torch-export or safetensors.")],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The file or folder to write. Default: the run's name, here.")
+        Path | None,
+        typer.Option("--out", "-o", metavar="PATH", help="The file or folder to write. Default: the run's name, here."),
     ] = None,
-    checkpoint: LastCheckpointOption = "last",
-    force: Annotated[bool, typer.Option("--force", help="Replace an earlier export.")] = False,
+    checkpoint: CheckpointOption = "last",
+    force: ForceOption = False,
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
 ) -> None:
@@ -79,6 +88,7 @@ def export(
     """
     from mixmo_fast.run.deploy import export_network
 
+    require_folder(out and out.absolute().parent)
     console = make_console()
     found = export_network(target, format, out, checkpoint, data=data, runs=runs, force=force, notify=console.print)
     facts = found.facts

@@ -5,11 +5,9 @@ import io
 import os
 from collections.abc import Sequence
 
-from rich.table import Table
-from rich.text import Text
-
 from mixmo_fast.run.predict import Predictions, Predictor
 from mixmo_fast.runfolder.predicted import DEFINITIONS, Guess, PredictedImage, SavedPredictions
+from mixmo_fast.tables import Cell, Column, Sheet
 
 ROWS_SHOWN = 40
 _WITH_ALL_CLASSES = 8  # pictures; of more, a row each
@@ -53,29 +51,30 @@ def predictions_csv(images: Sequence[PredictedImage], members: bool) -> str:
     return text.getvalue()
 
 
-def predictions_table(saved: SavedPredictions, members: bool) -> Table:
+def predictions_table(saved: SavedPredictions, members: bool) -> Sheet:
     """The first pictures with their most probable classes; of many, a row each with the first class alone."""
     count = max((len(one.members) for one in saved.images), default=0) if members else 0
-    title = Text(f"{saved.dataset}, epoch {saved.epoch} ({saved.checkpoint})")
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("image", overflow="fold", ratio=3)
-    table.add_column("class", overflow="fold", ratio=2)
-    table.add_column("prob.", justify="right", no_wrap=True)
-    for member in range(count):
-        table.add_column(f"member {member}", justify="right", overflow="fold")
-    table.add_column("answer", overflow="fold", ratio=2)
+    opinions = [Column(f"member {member}", "prose", rank=1) for member in range(count)]
+    said = (Column("image", "prose"), Column("class", "prose"), Column("prob."))
     whole = len(saved.images) <= _WITH_ALL_CLASSES
+    rows: list[tuple[Cell, ...]] = []
+    rules = set()
     for one in saved.images[:ROWS_SHOWN]:
         if not one.top:
-            table.add_row(Text(one.image), "", "", *[""] * count, Text(one.problem or ""))
+            rows.append((one.image, "", "", *[""] * count, one.problem or ""))
         for rank, guess in enumerate(one.top if whole else one.top[:1]):
             first = rank == 0
             answer = ("abstains" if one.abstain else "answers" if one.abstain is False else "") if first else ""
-            opinions = [_opinion(member) if first else "" for member in one.members[:count]]
-            table.add_row(Text(one.image if first else ""), Text(guess.name), _percent(guess), *opinions, answer)
-        if whole and one is not saved.images[-1]:
-            table.add_section()
-    return table
+            others = [_opinion(member) if first else "" for member in one.members[:count]]
+            rows.append((one.image if first else "", guess.name, _percent(guess), *others, answer))
+        if whole:
+            rules.add(len(rows) - 1)
+    return Sheet(
+        (*said, *opinions, Column("answer", "prose")),
+        tuple(rows),
+        f"{saved.dataset}, epoch {saved.epoch} ({saved.checkpoint})",
+        rules=frozenset(rules),
+    )
 
 
 def closing_lines(saved: SavedPredictions) -> list[str]:
@@ -126,5 +125,5 @@ def _percent(guess: Guess) -> str:
     return f"{100 * guess.probability:.1f} %"
 
 
-def _opinion(guess: Guess) -> Text:
-    return Text(f"{guess.name} {100 * guess.probability:.0f} %")
+def _opinion(guess: Guess) -> str:
+    return f"{guess.name} {100 * guess.probability:.0f} %"

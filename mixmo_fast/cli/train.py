@@ -3,7 +3,9 @@
 Only arguments are parsed here; see `mixmo_fast.cli.app`.
 """
 
+import os
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +13,15 @@ import typer
 
 from mixmo_fast.cli.options import (
     CacheOption,
+    CheckpointOption,
+    ConfigArgument,
     DataOption,
     DeviceOption,
+    ForceOption,
     OverrideOption,
     PipelineOption,
     RunsOption,
+    SeedOption,
     TargetArgument,
     WorkersOption,
     make_console,
@@ -25,29 +31,31 @@ from mixmo_fast.errors import Stopped
 _FLAGS = {
     "--config_path FILE": "FILE, as it is: their YAML files are understood",
     "--dataplace DIR": "--data DIR",
-    "--saveplace DIR": "--runs DIR; a run is in DIR/NAME, NAME that of its file",
+    "--saveplace DIR": "--runs DIR; a run is in DIR/NAME",
     "--gpu N": "--device cuda, after CUDA_VISIBLE_DEVICES=N",
     "--from_scratch": "--from-scratch; without it a run is continued here, too",
     "--debug": "--debug for tracebacks; `preview` looks without training",
     "--seed N": "--seed N",
     "--checkpoint FILE": "--init FILE, and --init-optimizer for its momentum",
 }
-# Help joins lines that no empty one keeps apart.
-FLAGS_OF_THE_AUTHORS = "\n\n".join(
-    ["For who knows mixmo-pytorch's scripts/train.py:", *(f"{old:<18}  {new}" for old, new in _FLAGS.items())]
+FLAGS_OF_THE_AUTHORS = "\n".join(
+    ["For who knows mixmo-pytorch's scripts/train.py:", *(f"  {old:<18}  {new}" for old, new in _FLAGS.items())]
 )
 """What their flags are called here."""
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="A configuration file; its name names the run.")],
+    config: ConfigArgument,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the run, whose folder is in --runs. Default: the file's.")
+    ] = None,
     data: DataOption = Path("data"),
     runs: RunsOption = Path("runs"),
     pipeline: PipelineOption = "resident",
     workers: WorkersOption = None,
     cache: CacheOption = "os",
     device: DeviceOption = "auto",
-    seed: Annotated[int | None, typer.Option(help="Instead of the configuration's.")] = None,
+    seed: SeedOption = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Forget an earlier run of that name instead of continuing it.")
     ] = False,
@@ -74,7 +82,7 @@ def train(
     profile: Annotated[
         int | None,
         typer.Option(
-            metavar="[STEPS]",
+            metavar="[N]",
             help="Watch so many steps, 20 if left out: a trace, and a table of the dearest kernels, in the run folder.",
         ),
     ] = None,
@@ -84,16 +92,21 @@ def train(
     override: OverrideOption = None,
 ) -> None:
     """Train a configuration, or continue it where it stopped; torchrun starts it on several GPUs."""
+    from mixmo_fast.terminal import waiting
     from mixmo_fast.training.compile_cache import keep_compiled
 
     keep_compiled()
-    from mixmo_fast.run.train import train_run  # and with it torch
-    from mixmo_fast.training.stopping import EXIT_CODE
+    console = make_console()
+    is_first_rank = os.environ.get("RANK", "0") == "0"
+    with waiting(console, f"{name or config.stem}: loading torch") if is_first_rank else nullcontext():
+        from mixmo_fast.run.train import train_run
+        from mixmo_fast.training.stopping import EXIT_CODE
 
     try:
         train_run(
             config,
-            make_console(),
+            console,
+            name=name,
             data=data,
             runs=runs,
             pipeline=pipeline,
@@ -120,10 +133,10 @@ def train(
 
 def export(
     target: TargetArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file to write, e.g. run.ckpt.")],
-    checkpoint: Annotated[str, typer.Option(help="best, last, the number of a kept epoch, or a path.")] = "last",
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write, e.g. run.ckpt.")],
+    checkpoint: CheckpointOption = "last",
     runs: RunsOption = Path("runs"),
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a run's checkpoint in mixmo-pytorch's form, weights and momentum bit for bit.
 

@@ -6,20 +6,13 @@ from typing import Any
 
 import typer
 
+from mixmo_fast.cli.help_text import PROGRAM, name_of
+from mixmo_fast.cli.spellings import instead_of, todays
+
 # Whatever typer takes its exceptions from, which differs between versions.
 UsageError: Any = typer.BadParameter.__mro__[1]
 
-# What other programs call it, where the configuration's own word is not what they end with.
-_ELSEWHERE = {
-    "batch-size": "batch.rows",
-    "learning-rate": "optimizer.lr",
-    "wd": "optimizer.weight_decay",
-    "model": "network.kind",
-    "arch": "network.kind",
-    "amp": "step.precision",
-    "num-epochs": "schedule.epochs",
-    "dataset": "data.dataset",
-}
+_NEAR = 0.75  # of `difflib`'s likeness, which the hyphens in front raise
 _IN_WORDS = {"valid integer": "a whole number", "valid number": "a number", "valid float": "a number"}
 
 
@@ -30,7 +23,7 @@ def in_a_line(error: Any, words: Sequence[str]) -> str:
         error: A `UsageError`.
         words: The command line, without the program's name.
     """
-    command = error.ctx.command_path if error.ctx is not None else "mixmo-fast"
+    command = error.ctx.command_path if error.ctx is not None else PROGRAM
     return f"{_problem(error, words)}; see {command} --help"
 
 
@@ -41,7 +34,7 @@ def _problem(error: Any, words: Sequence[str]) -> str:
     if parameter is None:
         said = error.format_message().rstrip(".?").replace(". ", "; ")
         return f"{said[:1].lower()}{said[1:]}".replace("Did you mean", "did you mean")
-    shown = max(parameter.opts, key=len)
+    shown = name_of(parameter)
     if type(error).__name__ == "MissingParameter":
         return f"{shown}: missing; {parameter.help or ''}".rstrip(" .;")
     value = _value_of(parameter.opts, words)
@@ -52,25 +45,16 @@ def _problem(error: Any, words: Sequence[str]) -> str:
 
 
 def _unknown(name: str, error: Any, words: Sequence[str]) -> str:
-    """An option that there is not: the nearest one, or the key of the configuration that it stands for."""
+    """An option that there is not: what to do instead, or the nearest one."""
+    typed = (word.partition("=")[0] for word in words if word.startswith("--"))
+    name = next((word for word in typed if f"--{todays(word[2:])}" == name), name)
     parameters = error.ctx.command.params if error.ctx is not None else ()
     options = [option for parameter in parameters for option in parameter.opts if option.startswith("--")]
-    key = _key_of(name.lstrip("-")) if "--set" in options else None
-    if key:
-        return f"{name}: no such option; write --set {key}={_value_of([name], words) or 'VALUE'}"
-    near = difflib.get_close_matches(name, options, 1)
+    instead = instead_of(name.lstrip("-"), options, _value_of([name], words))
+    if instead:
+        return f"{name}: no such option; {instead}"
+    near = difflib.get_close_matches(name, options, 1, _NEAR)
     return f"{name}: no such option" + (f", did you mean {near[0]}" if near else "")
-
-
-def _key_of(word: str) -> str | None:
-    """The configuration's key that an option of another program stands for: `lr`, `batch-size`, `epochs`."""
-    from mixmo_fast.config.words import known_keys
-
-    word = word.replace("_", "-")
-    if word in _ELSEWHERE:
-        return _ELSEWHERE[word]
-    same = [key for key in known_keys() if "." in key and word in (key, key.rpartition(".")[2].replace("_", "-"))]
-    return same[0] if len(same) == 1 else None
 
 
 def _value_of(names: Sequence[str], words: Sequence[str]) -> str | None:

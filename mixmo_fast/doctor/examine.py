@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
-from rich.table import Table
 from rich.text import Text
 
 from mixmo_fast import __version__
@@ -24,6 +24,7 @@ from mixmo_fast.doctor import findings, machine
 from mixmo_fast.doctor.findings import Finding
 from mixmo_fast.errors import DataError
 from mixmo_fast.files import write_text
+from mixmo_fast.tables import Column, Sheet
 
 _STYLES = {"ok": "green", "missing": "dim", "warning": "yellow", "damaged": "red", "broken": "bold red"}
 _COMPILERS = ("c++", "g++", "clang++")
@@ -52,17 +53,12 @@ def undamaged(found: Iterable[Finding]) -> bool:
     return all(finding.state != "damaged" for finding in found)
 
 
-def findings_table(found: Sequence[Finding]) -> Table:
+def findings_table(found: Sequence[Finding]) -> Sheet:
     """One row a finding, a section an area."""
-    table = Table(title=f"mixmo-fast {__version__}", title_justify="left", title_style="bold")
-    table.add_column("", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("found", overflow="fold")
-    for finding, following in zip(found, [*found[1:], None], strict=True):
-        state = Text(finding.state, _STYLES[finding.state])
-        ends = following is not None and following.area != finding.area
-        table.add_row(Text(finding.name), state, Text(finding.detail), end_section=ends)
-    return table
+    columns = (Column("", "word"), Column("state", "word"), Column("found", "prose"))
+    rows = tuple((one.name, Text(one.state, _STYLES[one.state]), one.detail) for one in found)
+    ends = (place for place, (one, after) in enumerate(pairwise(found)) if after.area != one.area)
+    return Sheet(columns, rows, f"mixmo-fast {__version__}", rules=frozenset(ends))
 
 
 def in_words(found: Sequence[Finding]) -> list[str]:

@@ -14,7 +14,6 @@ from statistics import fmean
 
 import torch
 from pydantic import ValidationError, model_validator
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
@@ -22,9 +21,10 @@ from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
 from mixmo_fast.runfolder.evaluated import SavedRobustness
-from mixmo_fast.runfolder.names import EVALUATION
+from mixmo_fast.runfolder.names import EVALUATION, evaluation_folders
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.scores import SCORES
+from mixmo_fast.tables import Cell, Column, Sheet
 
 
 @dataclass(frozen=True)
@@ -179,21 +179,20 @@ def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
     """The robustness that an evaluation has written.
 
     Args:
-        path: An `evaluation.json`, or a run folder that has one.
+        path: An `evaluation.json`, or a run folder, of which `last` counts first, then `best`, then others.
         dataset: What it must have been measured on, if that matters.
 
     Raises:
         MixmoError: It cannot be read, is not such a file, has no robustness, or is of another data set.
     """
-    file = path / EVALUATION if path.is_dir() else path
-    try:
-        evaluation = _EvaluationFile.model_validate_json(file.read_bytes(), strict=True)
-    except OSError as error:
-        raise MixmoError(f"{file}: cannot be read ({error.strerror}); `mixmo-fast evaluate` writes it") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise MixmoError(f"{file}: {key}: {' '.join(first['msg'].split())}") from error
+    if path.is_dir():
+        alone = path / EVALUATION
+        files = [file for place in evaluation_folders(path) if (file := place / EVALUATION).is_file()]
+        files += [alone] if alone.is_file() or not files else []
+    else:
+        files = [path]
+    read = [(file, _read_evaluation(file)) for file in files]
+    file, evaluation = next((one for one in read if one[1].robustness), read[0])
     if evaluation.robustness is None:
         raise MixmoError(f"{file}: was evaluated without corrupted images, so it has no robustness")
     if dataset is not None and evaluation.dataset != dataset:
@@ -201,34 +200,36 @@ def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
     return evaluation.robustness
 
 
-def robustness_table(robustness: Robustness) -> Table:
+def _read_evaluation(file: Path) -> _EvaluationFile:
+    try:
+        return _EvaluationFile.model_validate_json(file.read_bytes(), strict=True)
+    except OSError as error:
+        raise MixmoError(f"{file}: cannot be read ({error.strerror}); `mixmo-fast evaluate` writes it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise MixmoError(f"{file}: {key}: {' '.join(first['msg'].split())}") from error
+
+
+def robustness_table(robustness: Robustness) -> Sheet:
     """One row a corruption, one column a severity, in percent; below, the means and the mean corruption error."""
-    table = Table(title=Text(f"Top-1 on {robustness.source}, %"), title_justify="left", title_style="bold")
-    table.add_column("corruption")
-    for severity in robustness.severities:
-        table.add_column(str(severity), justify="right")
-    table.add_column("mean", justify="right")
-    rows = dict(zip(robustness.corruptions, robustness.top1, strict=True))
-    extra = [name for name in robustness.corruptions if name not in robustness.benchmark]
-    for name in robustness.benchmark:
-        table.add_row(*_row(name, rows[name]))
-    table.add_section()
-    by_severity = zip(*(rows[name] for name in robustness.benchmark), strict=True)
-    table.add_row(
-        *_row(f"mean of {len(robustness.benchmark)}", [fmean(column) for column in by_severity]), style="bold"
-    )
-    if extra:
-        table.add_section()
-        for name in extra:
-            table.add_row(*_row(name, rows[name]), style="dim")
+    least = len(robustness.severities)
+    severities = [Column(str(one), rank=least - place) for place, one in enumerate(robustness.severities)]
+    named = dict(zip(robustness.corruptions, robustness.top1, strict=True))
+    rows = [_row(name, named[name]) for name in robustness.benchmark]
+    by_severity = zip(*(named[name] for name in robustness.benchmark), strict=True)
+    rows.append(_row(f"mean of {len(rows)}", [fmean(column) for column in by_severity], style="bold"))
+    rules = frozenset({len(rows) - 2, len(rows) - 1})
+    rows += [_row(name, named[name], "dim") for name in robustness.corruptions if name not in robustness.benchmark]
     pooled = robustness.pooled
     top1 = SCORES["top1"].written(pooled.top1)
-    lines = [f"all images as one set: top-1 {top1}, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
+    notes = [f"all images as one set: top-1 {top1}, NLL {pooled.nll:.4f}, ECE {pooled.ece:.4f}"]
     if robustness.mce is not None:
-        lines.append(f"mean corruption error {100 * robustness.mce:.1f} %, where {robustness.mce_against} has 100 %")
-    table.caption, table.caption_justify = Text("\n".join(lines)), "left"
-    return table
+        notes.append(f"mean corruption error {100 * robustness.mce:.1f} %, where {robustness.mce_against} has 100 %")
+    columns = (Column("corruption", "word"), *severities, Column("mean"))
+    return Sheet(columns, tuple(rows), f"Top-1 on {robustness.source}, %", tuple(notes), rules)
 
 
-def _row(name: str, top1: Sequence[float]) -> list[str | Text]:
-    return [Text(name), *(f"{100 * value:.2f}" for value in top1), f"{100 * fmean(top1):.2f}"]
+def _row(name: str, top1: Sequence[float], style: str = "") -> tuple[Cell, ...]:
+    words = (name, *(f"{100 * value:.2f}" for value in top1), f"{100 * fmean(top1):.2f}")
+    return tuple(Text(word, style=style) for word in words)

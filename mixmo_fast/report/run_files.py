@@ -14,6 +14,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import DataError, MixmoError
 from mixmo_fast.runfolder.evaluated import SavedEvaluation, SavedInspection
 from mixmo_fast.runfolder.history import read_history, tested
+from mixmo_fast.runfolder.kept import Kept, read_evaluations, read_inspections
 from mixmo_fast.runfolder.names import (
     CONFIG,
     ENVIRONMENT,
@@ -23,6 +24,7 @@ from mixmo_fast.runfolder.names import (
     METRICS,
     PLAN,
     SUMMARY,
+    evaluation_folders,
 )
 from mixmo_fast.runfolder.record import Record, read_bytes, read_record, read_text
 from mixmo_fast.runfolder.records import Environment, Epoch, RunSummary
@@ -59,13 +61,16 @@ class RunFiles:
         name: The configuration's, or else the folder's.
         history: The epochs of `metrics.jsonl`, oldest first.
         summary: None where the run has not ended.
-        evaluation: None where there is none.
-        inspection: None where there is none.
+        evaluation: Of the checkpoint that the page is about: `last`, or else the first that was evaluated; None where
+            none was.
+        inspection: Likewise.
         environment: None where there is none.
         config: The resolved configuration; None where there is none.
         config_text: The same, as it is in the file.
         first_batch: The picture `first_batch.png`; None where there is none.
         full_epochs: Of the whole schedule, where the run is of a part of one and it is known; else None.
+        evaluations: Of all checkpoints, in this order.
+        inspections: Likewise.
     """
 
     folder: Path
@@ -79,6 +84,8 @@ class RunFiles:
     config_text: str
     first_batch: bytes | None
     full_epochs: int | None
+    evaluations: tuple[Kept[SavedEvaluation], ...] = ()
+    inspections: tuple[Kept[SavedInspection], ...] = ()
 
     @property
     def planned(self) -> Planned:
@@ -98,10 +105,11 @@ def read_run(folder: Path) -> RunFiles:
         MixmoError: When it has none of the files, or one of them is unreadable, half-written or of another form; one
             line that names it.
     """
-    if not any((folder / name).is_file() for name in _ONE_OF):
+    if not any((folder / name).is_file() for name in _ONE_OF) and not evaluation_folders(folder):
         raise MixmoError(f"{folder}: not a run folder (it has none of {', '.join(_ONE_OF)})")
     summary = read_record(folder / SUMMARY, RunSummary)
     config_file = folder / CONFIG
+    evaluations, inspections = read_evaluations(folder), read_inspections(folder)
     config = load_config(config_file) if config_file.is_file() else None
     name = (summary and summary.config) or folder.resolve().name
     return RunFiles(
@@ -109,13 +117,15 @@ def read_run(folder: Path) -> RunFiles:
         name=name,
         history=read_history(folder),
         summary=summary,
-        evaluation=read_record(folder / EVALUATION, SavedEvaluation),
-        inspection=read_record(folder / INSPECTION, SavedInspection),
+        evaluation=evaluations[0].record if evaluations else None,
+        inspection=inspections[0].record if inspections else None,
         environment=read_record(folder / ENVIRONMENT, Environment),
         config=config,
         config_text=read_text(config_file) or "",
         first_batch=_read_picture(folder / FIRST_BATCH),
         full_epochs=_full_epochs(folder.resolve(), name, config) if config else None,
+        evaluations=evaluations,
+        inspections=inspections,
     )
 
 

@@ -1,6 +1,8 @@
 """The pictures of a run folder, drawn from its JSON."""
 
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from mixmo_fast.report.drawing import Plot, write_png
@@ -22,27 +24,49 @@ from mixmo_fast.report.score_figures import (
 from mixmo_fast.runfolder.evaluated import SavedEvaluation, SavedInspection
 from mixmo_fast.runfolder.records import Epoch
 
+OF_THE_RUN = ("learning_curves", "members")
+"""The pictures that are of no single checkpoint; those of one lie beside its records."""
+
 
 def write_plots(folder: Path) -> list[Path]:
-    """Draws into a run folder what its files have numbers for; other pictures in it stay as they are.
+    """Draws into a run folder what its files have numbers for, and beside each checkpoint's records what these have.
+
+    Pictures of a checkpoint that it has no numbers for any more go; others stay as they are.
 
     Args:
-        folder: The run folder.
+        folder: The run folder, or one with the records of an evaluation alone.
 
     Returns:
-        The pictures: `learning_curves.png`, `members.png`, `reliability.png`, `confusion.png`, `selective.png`,
-        `robustness.png`, `ood.png`, `encoders.png`, `active_filters.png`, `members_at_inference.png`, as far as there
-        are numbers.
+        The pictures: `learning_curves.png`, `members.png`, and of each checkpoint `reliability.png`, `confusion.png`,
+        `selective.png`, `robustness.png`, `ood.png`, `encoders.png`, `active_filters.png`,
+        `members_at_inference.png`, as far as there are numbers.
 
     Raises:
         MixmoError: When a file in it is damaged, or a picture cannot be written.
     """
     run = read_run(folder)
-    return [
+    written = [
         write_png(plots, folder / f"{name}.png", run.name if name == "learning_curves" else "")
         for name, plots in pictures_of(run).items()
-        if plots
+        if plots and name in OF_THE_RUN
     ]
+    files = [one.file for one in run.evaluations] + [one.file for one in run.inspections]
+    for place in dict.fromkeys(file.parent for file in files):
+        for name, plots in pictures_of(_of_one(run, place)).items():
+            if plots and name not in OF_THE_RUN:
+                written.append(write_png(plots, place / f"{name}.png"))
+            elif place != folder and name not in OF_THE_RUN:
+                with suppress(OSError):  # which then stays; the page has no use for it
+                    (place / f"{name}.png").unlink(missing_ok=True)
+    return written
+
+
+def _of_one(run: RunFiles, place: Path) -> RunFiles:
+    """A run of which nothing is known but what lies in one folder."""
+    evaluations = [one.record for one in run.evaluations if one.file.parent == place]
+    inspections = [one.record for one in run.inspections if one.file.parent == place]
+    evaluation, inspection = next(iter(evaluations), None), next(iter(inspections), None)
+    return replace(run, history=(), evaluation=evaluation, inspection=inspection)
 
 
 def pictures_of(run: RunFiles) -> dict[str, list[Plot]]:

@@ -11,6 +11,7 @@ from mixmo_fast.files import write_text
 from mixmo_fast.mixing.methods import MASKS
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.report.class_errors import frequent_confusions, scores_of_classes
+from mixmo_fast.report.other_checkpoints import other_checkpoints, side_by_side
 from mixmo_fast.report.page import render
 from mixmo_fast.report.run_files import RunFiles, read_run, size_of_png
 from mixmo_fast.report.run_plots import pictures_of
@@ -56,6 +57,8 @@ def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
         sources=sources,
         scores=_score_rows(list(sources.values())),
         pictures=pictures_of(run),
+        compared=side_by_side(run),
+        others=other_checkpoints(run),
         confusions=frequent_confusions(evaluation.confusion, evaluation.classes),
         classes=scores_of_classes(evaluation.confusion, evaluation.classes),
         batch_size=run.first_batch and size_of_png(run.first_batch),
@@ -139,11 +142,11 @@ def recipe_line(config: Config) -> str:
 def _sources(run: RunFiles, last: Scores, best: Scores | None) -> dict[str, Scores]:
     """Whose scores stand beside each other: a heading each."""
     sources = {"Last epoch": last} | ({"Best on test": best} if best else {})
-    again = run.evaluation
-    if again and (again.top1, again.nll) not in [(one.top1, one.nll) for one in sources.values()]:
-        checkpoint = Path(again.checkpoint).stem if again.checkpoint else "checkpoint"
-        how = ", probabilities averaged" if again.ensemble == "probabilities" else ""
-        sources[f"Evaluated: {checkpoint}{how}"] = again
+    for one in run.evaluations:
+        again = one.record
+        if (again.top1, again.nll) not in [(other.top1, other.nll) for other in sources.values()]:
+            how = ", probabilities averaged" if again.ensemble == "probabilities" else ""
+            sources[f"Evaluated: {one.checkpoint}{how}"] = again
     return sources
 
 

@@ -58,6 +58,11 @@ def run_on_ray(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tu
             ray.shutdown()
 
 
+def is_elsewhere() -> bool:
+    """Whether runs go to machines that may see other folders than this one, on which the command was typed."""
+    return os.environ.get("RAY_ADDRESS", "auto") not in ("", "auto", "local")
+
+
 def _run_all(ray: ModuleType, runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tuple[Outcome, ...]:
     backlog = Backlog(runs, launch, notify)
     wants = _resources(ray, launch)

@@ -1,18 +1,18 @@
 """`mixmo-fast reproduce`: from one command to the paper's tables, begun, interrupted and continued at any moment."""
 
-import contextlib
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from mixmo_fast.errors import ConfigError, DataError, DeviceError, MixmoError
+from mixmo_fast.errors import ConfigError, DeviceError, MixmoError
+from mixmo_fast.reproduce.data_sets import data_problems, require_data
+from mixmo_fast.reproduce.disk import require_room
 from mixmo_fast.reproduce.estimate import read_speed, speeds_of_runs
 from mixmo_fast.reproduce.extend import extend, update_plan
-from mixmo_fast.reproduce.jobs import Launch, Outcome, fail, is_complete
+from mixmo_fast.reproduce.jobs import Launch, Outcome, is_complete
 from mixmo_fast.reproduce.plan import (
     PLAN,
     PlannedRun,
@@ -22,6 +22,9 @@ from mixmo_fast.reproduce.plan import (
     read_plan,
 )
 from mixmo_fast.reproduce.preview import preview_lines, preview_table
+from mixmo_fast.reproduce.watch import Watch
+from mixmo_fast.tables import Column, Sheet, print_table
+from mixmo_fast.terminal import say
 
 _INTERRUPTED = 130
 _MOST_PER_GPU = 48  # processes that one GPU serves through MPS
@@ -45,6 +48,7 @@ def reproduce(
     pipeline: str = "resident",
     dry_run: bool = False,
     measured: Sequence[Path] = (),
+    wide: bool = False,
 ) -> int:
     """Trains what was asked for, as far as it is not complete, and writes the results.
 
@@ -65,6 +69,7 @@ def reproduce(
         pipeline: How pixels reach the device.
         dry_run: Whether to print what would be done, and do nothing.
         measured: Results of `python -m benchmarks.training --json`, for the dry run's hours.
+        wide: Whether tables have all columns, however narrow the terminal is.
 
     Returns:
         The exit code: 0 when all runs asked for are complete (or for a dry run), 1 when some are not, 130 when
@@ -77,38 +82,39 @@ def reproduce(
     share = _parse_runs_per_gpu(runs_per_gpu, device, workers)
     asked = plan_reproduction(targets, parse_seeds(seeds), scale, overrides, data)
     if dry_run:
-        _preview(asked, out, data, gpus or workers, share, measured, console)
+        _preview(asked, out, data, gpus or workers, share, measured, console, wide)
         return 0
 
-    def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    tell = partial(say, console)
+    outcomes = {run.key: Outcome(run.name, run.seed, "complete") for run in asked.runs if is_complete(run, out)}
+    tell(f"{_count(len(asked.runs))}, {len(outcomes)} complete already, in {out}")
+    left = [run for run in asked.runs if run.key not in outcomes]
+    absent = _look_for_data(left, data, engine, tell)
+    require_room(left, out, data)
 
-    from mixmo_fast.run.build import check_pipeline  # torch takes seconds to import
+    from mixmo_fast.run.build import check_pipeline, ensure_dataset  # torch takes seconds to import
 
     check_pipeline(pipeline)
     device, workers = _choose_workers(engine, device, gpus, workers, share)
     launch = Launch(out.resolve(), data.resolve(), device, workers, pipeline, retries, runs_per_gpu=share)
     plan = update_plan(asked, out)
-    outcomes = {run.key: Outcome(run.name, run.seed, "complete") for run in asked.runs if is_complete(run, launch.out)}
-    say(f"{_count(len(asked.runs))}, {len(outcomes)} complete already, in {out}")
-    left = [run for run in asked.runs if run.key not in outcomes]
-    broken = _prepare_data(left, launch, say)
-    outcomes |= {(one.name, one.seed): one for one in broken}
-    left = [run for run in left if run.key not in outcomes]
+    for name in dict.fromkeys(run.dataset for run in left):
+        if name not in absent:
+            ensure_dataset(name, launch.data, tell)  # once, and before many workers would
     try:
-        with _watching(console, plan, launch.out):
-            found = _engine(engine)(left, launch, say) if left else ()
+        with Watch(console, plan, launch.out, launch.workers):
+            found = _engine(engine)(left, launch, tell) if left else ()
     except KeyboardInterrupt:
-        say("interrupted: all workers were ended, and the same command continues from their last checkpoints")
+        tell("interrupted: all workers were ended, and the same command continues from their last checkpoints")
         return _INTERRUPTED
     outcomes |= {(one.name, one.seed): one for one in found}
     missing = [outcomes[run.key] for run in asked.runs if outcomes[run.key].status != "complete"]
-    _compare(out, data, console, say)
+    _compare(out, data, console, wide)
     if not missing:
-        say(f"{_count(len(asked.runs))}, all complete")
+        tell(f"{_count(len(asked.runs))}, all complete")
         return 0
-    console.print(_missing_table(missing, len(asked.runs)), soft_wrap=False)
-    say(f"the same command tries them again: {asked.requests[0].command(out)}")
+    print_table(console, _missing_table(missing, len(asked.runs)), wide)
+    tell(f"the same command tries them again: {asked.requests[0].command(out)}")
     return 1
 
 
@@ -148,14 +154,15 @@ def _preview(
     runs_per_gpu: int,
     measured: Sequence[Path],
     console: Console,
+    wide: bool,
 ) -> None:
     known = asked
     if (out / PLAN).is_file():
         known = extend(read_plan(out), asked, out)
     speeds = (*speeds_of_runs(known.runs, out), *map(read_speed, measured))
-    console.print(preview_table(asked.runs, speeds, out), soft_wrap=False)
+    print_table(console, preview_table(asked.runs, speeds, out), wide)
     for line in preview_lines(asked.runs, speeds, out, data, workers, runs_per_gpu):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say(console, line)
 
 
 def _choose_workers(
@@ -186,29 +193,35 @@ def _choose_workers(
     return device, workers or 1
 
 
-def _prepare_data(runs: Sequence[PlannedRun], launch: Launch, say: Callable[[str], None]) -> list[Outcome]:
-    """Converts what has to be, once and before many workers would; runs whose data set cannot be had have failed."""
-    from mixmo_fast.run.build import ensure_dataset
+def _look_for_data(runs: Sequence[PlannedRun], data: Path, engine: str, tell: Callable[[str], None]) -> list[str]:
+    """Refuses runs whose data set is nowhere; returns those data sets that only other machines may have."""
+    names = [run.dataset for run in runs]
+    if engine == "ray":
+        from mixmo_fast.reproduce.cluster import is_elsewhere
 
-    failed = []
-    for name in dict.fromkeys(run.dataset for run in runs):
-        try:
-            ensure_dataset(name, launch.data, say)
-        except DataError as error:
-            theirs = [run for run in runs if run.dataset == name]
-            say(f"{_count(len(theirs))} cannot start: {error}")
-            failed += [fail(run, launch.out, str(error)) for run in theirs]
-    return failed
+        if is_elsewhere():
+            absent = list(data_problems(names, data))
+            if absent:
+                tell(
+                    f"not on this machine in {data}: {', '.join(absent)}; runs fail on machines of the cluster that do "
+                    "not have them there either"
+                )
+            return absent
+    require_data(names, data)
+    return []
 
 
-def _compare(out: Path, data: Path, console: Console, say: Callable[[str], None]) -> None:
+def _compare(out: Path, data: Path, console: Console, wide: bool) -> None:
     """Writes and prints the tables; what was trained counts even where they cannot be written."""
     from mixmo_fast.reproduce.reporting import write_comparison
 
     try:
-        write_comparison([out], console, data=data)
+        write_comparison([out], console, data=data, wide=wide)
     except MixmoError as error:
-        say(f"the runs could not be compared: {error}; `mixmo-fast report {shlex.quote(str(out))}` tries again")
+        say(
+            console,
+            f"the runs could not be compared: {error}; `mixmo-fast report {shlex.quote(str(out))}` tries again",
+        )
 
 
 def _engine(name: str) -> Callable[..., tuple[Outcome, ...]]:
@@ -221,23 +234,12 @@ def _engine(name: str) -> Callable[..., tuple[Outcome, ...]]:
     return run_local
 
 
-def _watching(console: Console, plan: ReproductionPlan, out: Path) -> contextlib.AbstractContextManager:
-    """A live table of all runs on a terminal; a log gets the engine's lines and nothing else."""
-    if not console.is_terminal:
-        return contextlib.nullcontext()
-    from mixmo_fast.reproduce.watch import Watch
-
-    return Watch(console, plan, out)
-
-
-def _missing_table(missing: Sequence[Outcome], runs: int) -> Table:
-    title = Text(f"{len(missing)} of {_count(runs)} not complete")
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("configuration", "seed", "status", "why"):
-        table.add_column(column, overflow="fold")
-    for one in missing:
-        table.add_row(one.name, str(one.seed), one.status, Text(one.line))
-    return table
+def _missing_table(missing: Sequence[Outcome], runs: int) -> Sheet:
+    return Sheet(
+        columns=(Column("configuration", "name"), Column("seed"), Column("status", "word"), Column("why", "prose")),
+        rows=tuple((one.name, str(one.seed), one.status, one.line) for one in missing),
+        title=f"{len(missing)} of {_count(runs)} not complete",
+    )
 
 
 def _count(runs: int) -> str:

@@ -10,6 +10,8 @@ from mixmo_fast.errors import ConfigError
 from mixmo_fast.files import appending
 from mixmo_fast.reproduce.plan import PLAN, ReproductionPlan, read_plan, write_plan
 
+LOCK = ".plan.lock"
+
 
 def extend(old: ReproductionPlan, new: ReproductionPlan, out: Path) -> ReproductionPlan:
     """The plan of a folder that already has one, once more is asked for.
@@ -48,7 +50,7 @@ def update_plan(new: ReproductionPlan, out: Path) -> ReproductionPlan:
         ConfigError: As `extend`.
         MixmoError: When something cannot be read or written.
     """
-    with appending(out / ".plan.lock") as lock:
+    with appending(out / LOCK) as lock:
         with contextlib.suppress(OSError):  # without locks it is still written at once
             fcntl.flock(lock, fcntl.LOCK_EX)
         plan = extend(read_plan(out), new, out) if (out / PLAN).is_file() else new

@@ -27,6 +27,7 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_title
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.files import write_text
+from mixmo_fast.reproduce.data_sets import require_known
 from mixmo_fast.reproduce.own_data import OwnData, find_own_data
 from mixmo_fast.reproduce.shorten import check_scale, shorten
 from mixmo_fast.reproduce.targets import Experiment, find_experiments
@@ -218,6 +219,7 @@ def plan_reproduction(
     if any(override.partition("=")[0].strip() == "seed" for override in overrides):
         raise ConfigError("--set seed: each configuration is run with several seeds, which --seeds names")
     experiments = find_experiments(request.targets, request.overrides)
+    require_known([one.config.data.dataset for one in experiments], data)
     runs = tuple(_planned(one, seed, scale, data) for one in experiments for seed in request.seeds)
     for run in runs:
         if run.steps < 1:

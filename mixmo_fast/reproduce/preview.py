@@ -7,18 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
 from rich.text import Text
 
+from mixmo_fast.report.words import UNKNOWN
+from mixmo_fast.reproduce.data_sets import data_problems
+from mixmo_fast.reproduce.disk import (
+    bytes_left,
+    checkpoint_bytes,
+    dataset_bytes,
+    free_bytes,
+    in_words,
+    unconverted,
+)
 from mixmo_fast.reproduce.estimate import MEASURE, Estimate, Speed, estimate
 from mixmo_fast.reproduce.jobs import is_complete
 from mixmo_fast.reproduce.plan import PlannedRun
-from pipelines.datasets.beton import beton_layout
-from pipelines.datasets.catalog import DATASETS, DatasetInfo
-
-_BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
-_LABEL_BYTES = 8
-_NPY_HEADER_BYTES = 128
+from mixmo_fast.tables import Cell, Column, Sheet
 
 
 @dataclass(frozen=True)
@@ -49,52 +53,27 @@ def cost_of(runs: Sequence[PlannedRun], speeds: Sequence[Speed]) -> Cost:
     )
 
 
-def checkpoint_bytes(run: PlannedRun) -> int:
-    """Disk that a run's checkpoints take at most: the last, the best, and those kept every so many epochs.
-
-    Each has all weights and as much again for the momentum, in fp32.
-    """
-    copies = 2 if run.config.optimizer.momentum else 1
-    every = run.config.checkpoint.every_epochs
-    kept = run.epochs // every if every else 0
-    return run.size.parameters * _BYTES * copies * (2 + kept)
-
-
-def dataset_bytes(info: DatasetInfo) -> int:
-    """Disk that a converted data set takes: both splits, as `.beton`, and as images and labels in NumPy's format."""
-    size = 0
-    for images in (info.train_images, info.test_images):
-        pixels = images * info.height * info.width * info.channels
-        size += beton_layout(images, info.height, info.width).total
-        size += 2 * _NPY_HEADER_BYTES + pixels + images * _LABEL_BYTES
-    return size
-
-
-def preview_table(runs: Sequence[PlannedRun], speeds: Sequence[Speed], out: Path) -> Table:
+def preview_table(runs: Sequence[PlannedRun], speeds: Sequence[Speed], out: Path) -> Sheet:
     """A row for each configuration with all its seeds, and the totals."""
-    table = Table(
-        title=Text(f"{len(runs)} runs into {out}; each row is of all seeds together"),
-        title_justify="left",
-        title_style="bold",
-    )
-    table.add_column("configuration", overflow="fold")
-    for column in ("seeds", "epochs", "rows", "PFLOP", "hours", "from", "checkpoints"):
-        table.add_column(column, justify="right", no_wrap=True)
     by_name: dict[str, list[PlannedRun]] = {}
     for run in runs:
         by_name.setdefault(run.name, []).append(run)
+    rows: list[tuple[Cell, ...]] = []
     for name, seeds in by_name.items():
         first, expected = seeds[0], estimate(seeds[0], speeds)
         shortened = f" of {first.full_epochs}" if first.epochs != first.full_epochs else ""
-        table.add_row(
-            name,
-            str(len(seeds)),
-            f"{first.epochs}{shortened}",
-            *_numbers(cost_of(seeds, speeds), expected),
-        )
-    table.add_section()
-    table.add_row("all", str(len(runs)), "", *_numbers(cost_of(runs, speeds), None), style="bold")
-    return table
+        rows.append((name, str(len(seeds)), f"{first.epochs}{shortened}", *_numbers(cost_of(seeds, speeds), expected)))
+    totals = ("all", str(len(runs)), "", *_numbers(cost_of(runs, speeds), None))
+    return Sheet(
+        columns=(
+            Column("configuration", "name"),
+            *(Column("seeds"), Column("epochs"), Column("rows", rank=2), Column("PFLOP", rank=1)),
+            *(Column("hours"), Column("from", rank=3), Column("disk")),
+        ),
+        rows=(*rows, tuple(Text(cell, style="bold") for cell in totals)),
+        title=f"{len(runs)} runs into {out}; each row is of all seeds together",
+        rules=frozenset({len(rows) - 1}),
+    )
 
 
 def preview_lines(
@@ -140,12 +119,14 @@ def preview_lines(
             f"--runs-per-gpu {runs_per_gpu}: not measured; {runs_per_gpu} runs on a GPU are assumed to take "
             f"{runs_per_gpu} times as long as one, so hours are those of one run at a time on each"
         )
-    known = [DATASETS[name] for name in dict.fromkeys(run.dataset for run in runs) if name in DATASETS]
-    missing = [info for info in known if not (data / info.name / "dataset.json").is_file()]
-    needed = sum(map(checkpoint_bytes, left)) + sum(map(dataset_bytes, missing))
-    convert = "".join(f", {info.title} to convert {_size(dataset_bytes(info))}" for info in missing)
-    checkpoints = _size(sum(map(checkpoint_bytes, left)))
-    lines.append(f"Disk: at most {_size(needed)} more (checkpoints {checkpoints}{convert})")
+    missing = unconverted(left, data)
+    folders = bytes_left(left, out)
+    needed = folders + sum(map(dataset_bytes, missing))
+    convert = "".join(f", {info.title} to convert {in_words(dataset_bytes(info))}" for info in missing)
+    free = free_bytes(out)
+    room = "" if free is None else f"; {in_words(free)} are free in {out}"
+    lines.append(f"Disk: at most {in_words(needed)} more (run folders {in_words(folders)}{convert}){room}")
+    lines += [f"Data: {problem}" for problem in data_problems([run.dataset for run in left], data).values()]
     return lines
 
 
@@ -153,15 +134,11 @@ def _numbers(cost: Cost, expected: Estimate | None) -> tuple[str, ...]:
     return (
         f"{cost.rows:,}",
         f"{cost.flop / 1e15:,.2f}" if cost.flop < 1e17 else f"{cost.flop / 1e15:,.0f}",
-        "not measured" if cost.hours is None else _hours(cost.hours),
+        UNKNOWN if cost.hours is None else _hours(cost.hours),
         expected.basis if expected else "",
-        _size(cost.checkpoint_bytes),
+        in_words(cost.checkpoint_bytes),
     )
 
 
 def _hours(hours: float) -> str:
     return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"
-
-
-def _size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

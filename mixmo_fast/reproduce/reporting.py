@@ -13,12 +13,19 @@ from mixmo_fast.reproduce.results import collect, write_results
 from mixmo_fast.reproduce.tables import results_tables
 from mixmo_fast.run.page import draw_run
 from mixmo_fast.runfolder.names import PAGE, has_ended, is_run_folder
+from mixmo_fast.tables import print_table
+from mixmo_fast.terminal import say, waiting
 from pipelines.datasets.catalog import DatasetInfo
 from pipelines.datasets.store import Dataset, describe_dataset
 
 
 def write_comparison(
-    runs: Sequence[Path], console: Console, out: Path | None = None, each: bool = False, data: Path = Path("data")
+    runs: Sequence[Path],
+    console: Console,
+    out: Path | None = None,
+    each: bool = False,
+    data: Path = Path("data"),
+    wide: bool = False,
 ) -> Path:
     """Collects the runs, writes what they reached, and prints the tables.
 
@@ -31,6 +38,7 @@ def write_comparison(
         out: Where `results.json`, `results.md` and `report.html` go; None: the one folder of `runs`.
         each: Whether to write each complete run's own page anew, too, which takes seconds a run.
         data: Folder of data sets, where pages learn of those that are not in the catalogue.
+        wide: Whether the tables have all columns, however narrow the terminal is.
 
     Returns:
         The page.
@@ -47,18 +55,22 @@ def write_comparison(
     if out is not None and is_run_folder(out):
         raise MixmoError(f"--out: {out} is a run folder, whose {PAGE} is the run's own; allowed: another folder")
     drawn = [run for run in find_runs(runs) if is_single or (each and has_ended(run.folder))]
-    own = [draw_run(run.folder, run.config, _describe(data, run.config.data.dataset)) for run in drawn]
+    own = []
+    for run in drawn:
+        with waiting(console, f"drawing the page of {run.folder}"):
+            own.append(draw_run(run.folder, run.config, _describe(data, run.config.data.dataset)))
     results = collect(runs, out or runs[0])
     for table in results_tables(results):
-        console.print(table, soft_wrap=False)
+        print_table(console, table, wide)
     for line in (*summary_of(results), *(f"left out: {line}" for line in results.left_out)):
-        _say(console, line)
+        say(console, line)
     if out is None:
-        _say(console, f"The run on one page: {own[0]}")
+        say(console, f"The run on one page: {own[0]}")
         return own[0]
-    write_results(results, out, asked)
-    _say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
-    _say(console, f"All of it on one page: {out / PAGE}")
+    with waiting(console, "drawing the page"):
+        write_results(results, out, asked)
+    say(console, f"Numbers are in {out / 'results.json'}, tables in {out / 'results.md'}")
+    say(console, f"All of it on one page: {out / PAGE}")
     return out / PAGE
 
 
@@ -74,7 +86,3 @@ def _command(runs: Sequence[Path], out: Path | None, each: bool) -> str:
     words = ["mixmo-fast", "report", *map(str, runs)]
     words += ["-o", str(out)] if out is not None else []
     return shlex.join([*words, "--each"] if each else words)
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

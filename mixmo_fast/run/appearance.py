@@ -81,7 +81,7 @@ def appearance_of(
         name: Of the data set.
         data: The folder of data sets.
         trained: What a checkpoint keeps of it; None: nothing.
-        notify: Told when a damaged folder was passed over.
+        notify: Told when a damaged folder was passed over, and where all this is from if the checkpoint does not say.
 
     Raises:
         DataError: None has it, or the folder's manifest is damaged and the catalogue cannot help.
@@ -100,6 +100,12 @@ def appearance_of(
         raise DataError(
             f"{manifest}: not there, and {name} is none of the published data sets; --data names the folder that has "
             "the data set of this run: size, normalisation and class names are read from it"
+        )
+    if trained is None:
+        source = "the table of published data sets" if known is info else manifest
+        notify(
+            "the checkpoint keeps nothing of its data set, as those of older versions and of mixmo-pytorch: size, "
+            f"normalisation and class names of {name} are taken from {source}"
         )
     if known.height != known.width:
         raise DataError(f"{name}: its images are {known.height}x{known.width}, allowed: squares")

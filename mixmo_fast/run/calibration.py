@@ -1,6 +1,6 @@
 """What a run's saved evaluation says of a later answer: its temperature, and when to abstain.
 
-It is of one epoch's weights, so it counts for those alone.
+It is of certain weights and counts for those alone, whatever checkpoints hold them.
 """
 
 import shlex
@@ -10,9 +10,8 @@ from typing import cast
 from mixmo_fast.errors import DataError
 from mixmo_fast.evaluation.metrics import Ensemble
 from mixmo_fast.run.trained import Weights
-from mixmo_fast.runfolder.evaluated import Abstention, SavedEvaluation
-from mixmo_fast.runfolder.names import EVALUATION
-from mixmo_fast.runfolder.record import read_record
+from mixmo_fast.runfolder.evaluated import Abstention
+from mixmo_fast.runfolder.kept import is_of, read_evaluations
 
 
 @dataclass(frozen=True)
@@ -45,19 +44,21 @@ def calibration_of(weights: Weights) -> Calibration:
     neither = "confidence is not calibrated and no answer abstains"
     if weights.run is None:
         return Calibration(missing=f"{weights.checkpoint} lies in no run folder: {neither}")
-    path = weights.run / EVALUATION
     which = weights.checkpoint.stem if weights.checkpoint.stem in ("best", "last") else weights.epoch
     evaluate = f"run `mixmo-fast evaluate {shlex.quote(str(weights.run))} --checkpoint {which}`"
-    saved = read_record(path, SavedEvaluation)
-    if saved is None:
+    kept = read_evaluations(weights.run)
+    if not kept:
         return Calibration(missing=f"{weights.run} has no evaluation: {neither}; {evaluate}")
+    nearest = next((one for one in kept if one.checkpoint == weights.checkpoint.stem), kept[0])
+    said = f"{nearest.file} is of epoch {nearest.record.epoch}"
     if weights.within:
         where = f"the checkpoint of within epoch {weights.epoch + 1}"
-        return Calibration(missing=f"{path} is of epoch {saved.epoch}, {where}: {neither} before that epoch has ended")
-    if saved.epoch != weights.epoch:
-        return Calibration(
-            missing=f"{path} is of epoch {saved.epoch}, the checkpoint of {weights.epoch}: {neither}; {evaluate}"
-        )
+        return Calibration(missing=f"{said}, {where}: {neither} before that epoch has ended")
+    ours = next((one for one in (nearest, *kept) if is_of(one.record, weights.epoch, weights.sha256)), None)
+    if ours is None:
+        other = "" if nearest.record.epoch != weights.epoch else " with other weights"
+        return Calibration(missing=f"{said}, the checkpoint of {weights.epoch}{other}: {neither}; {evaluate}")
+    path, saved = ours.file, ours.record
     ensemble = saved.ensemble or "logits"
     if ensemble not in ("logits", "probabilities"):
         raise DataError(f"{path}: ensemble: found {ensemble!r}, allowed: logits, probabilities")

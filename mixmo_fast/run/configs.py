@@ -16,6 +16,7 @@ from mixmo_fast.config.upstream import from_upstream
 from mixmo_fast.errors import ConfigError, shorten
 from mixmo_fast.files import write_text
 from mixmo_fast.run.explain import DataFacts, Passage, explain
+from mixmo_fast.runfolder.trained_on import TrainedOn
 
 if TYPE_CHECKING:  # it reads arrays, which an explanation has no use for
     from pipelines.datasets.catalog import DatasetInfo
@@ -87,8 +88,8 @@ def new_config(name: str, folder: Path, force: bool = False) -> Path:
     return path
 
 
-def data_facts(data: "DatasetInfo | Dataset") -> DataFacts:
-    """What an explanation has to know of a data set, converted or not."""
+def data_facts(data: "DatasetInfo | Dataset | TrainedOn") -> DataFacts:
+    """What an explanation has to know of a data set, converted or not, or of what a run keeps of it."""
     return DataFacts(**{field.name: getattr(data, field.name) for field in fields(DataFacts)})
 
 

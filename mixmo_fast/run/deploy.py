@@ -106,7 +106,7 @@ def export_network(
     """Writes a trained network in another form, whole or not at all.
 
     Args:
-        target: A configuration file, or a run folder.
+        target: A configuration file, a run folder, or a checkpoint.
         format: `onnx`, `torch-export` or `safetensors`.
         out: The file, or for safetensors the folder; None: the run's name with the format's suffix, here.
         checkpoint: `last`, `best`, an epoch, or a checkpoint's path.

@@ -70,6 +70,7 @@ class Evaluation:
             images=len(self.labels),
             checkpoint=str(self.trained.checkpoint),
             epoch=self.trained.epoch,
+            weights_sha256=self.trained.weights_sha256,
             precision=self.trained.precision.name,
             ensemble=self.ensemble,
             **dict(self.scores),
@@ -89,7 +90,7 @@ def evaluate_run(
     notify: Callable[[str], None],
     progress: Callable[[str, int, int], None] = lambda *_: None,
     *,
-    checkpoint: str = "best",
+    checkpoint: str = "last",
     data: Path = Path("data"),
     runs: Path = Path("runs"),
     device: str = "auto",
@@ -104,10 +105,10 @@ def evaluate_run(
     """Evaluates a checkpoint on the test split of the data set that it was trained on, and on what else is asked for.
 
     Args:
-        target: A configuration file, or a run folder.
+        target: A configuration file, a run folder, or a checkpoint.
         notify: Told of a conversion or translation on the way.
         progress: Told (work, done, total) where it takes long.
-        checkpoint: `best`, `last`, an epoch, or a checkpoint's path.
+        checkpoint: `last`, `best`, an epoch, or a checkpoint's path.
         data: The data folder.
         runs: Where the run folder of a configuration file is.
         device: `auto`, `cuda` or `cpu`.
@@ -115,7 +116,8 @@ def evaluate_run(
         ensemble: What of the members is averaged: `logits` or `probabilities`.
         calibrate_on: What a temperature is fitted on: `test-halves`, each for the other, or `train-holdout`.
         robustness: None for no such evaluation; else a source of `mixmo_fast.run.shifted.corrupted_images`.
-        mce_against: The run, or its `evaluation.json`, that the mean corruption error is relative to.
+        mce_against: The run, or an `evaluation.json`, that the mean corruption error is relative to; of a run its last
+            epoch, or else the checkpoint that has been evaluated so.
         ood: Names of the data sets to tell from the network's own.
         on: Another data set of the same classes, whose test split is taken in the place of the network's own.
 

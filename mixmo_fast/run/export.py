@@ -15,8 +15,8 @@ def export_checkpoint(target: Path, which: str, runs: Path, out: Path, force: bo
     """Writes a checkpoint in the authors' form, whole or not at all; see `save_reference_checkpoint`.
 
     Args:
-        target: A configuration file, or a run folder.
-        which: `best`, `last`, an epoch, or a checkpoint's path.
+        target: A configuration file, a run folder, or a checkpoint.
+        which: `last`, `best`, an epoch, or a checkpoint's path.
         runs: Where the run folder of a configuration file is.
         out: The file to write.
         force: Whether it may be replaced.
@@ -29,7 +29,7 @@ def export_checkpoint(target: Path, which: str, runs: Path, out: Path, force: bo
             written.
     """
     paths = run_of(target, runs)
-    path = checkpoint_path(which, paths)
+    path = checkpoint_path(which, paths, target)
     if is_reference_checkpoint(path):
         raise CheckpointError(f"{path}: found mixmo-pytorch's form already, allowed: a checkpoint of this program")
     if out.exists() and (not force or out.resolve() in {one.resolve() for one in (path, *paths.all())}):

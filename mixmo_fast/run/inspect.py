@@ -41,6 +41,7 @@ class Inspection:
         return SavedInspection(
             checkpoint=str(self.trained.checkpoint),
             epoch=self.trained.epoch,
+            weights_sha256=self.trained.weights_sha256,
             encoder_l1=self.encoder_l1,
             active_filters=self._filters(),
             top1_by_members=self.used,

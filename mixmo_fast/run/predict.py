@@ -234,7 +234,7 @@ def open_predictor(
     """A run's network, ready to be shown pictures; the data set itself is not needed.
 
     Args:
-        target: A configuration file, or a run folder.
+        target: A configuration file, a run folder, or a checkpoint.
         checkpoint: `last`, `best`, an epoch, or a checkpoint's path.
         data: The data folder, whose manifest says how images look where the checkpoint does not.
         runs: Where the run folder of a configuration file is.

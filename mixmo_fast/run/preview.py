@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mixmo_fast.batch import Batch, TrainingBatches
-from mixmo_fast.config.load import load_config
+from mixmo_fast.config.load import load_config, override
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.mixing.methods import MASKS
@@ -28,10 +28,11 @@ _MOST_ROWS_SHOWN = 32
 
 
 def preview_run(
-    config_file: Path,
+    source: Path | Config,
     out: Path,
     notify: Callable[[str], None],
     *,
+    name: str = "",
     data: Path = Path("data"),
     pipeline: str = "resident",
     device: str = "cpu",
@@ -44,9 +45,10 @@ def preview_run(
     """Draws some rows of one training step, and returns what was drawn, in a line.
 
     Args:
-        config_file: The configuration; the file's name names the run.
+        source: The configuration's file, whose name names the run; or a configuration.
         out: The picture to write; its suffix names the format.
         notify: Told of a conversion or translation on the way.
+        name: Of the run, where the source is no file.
         data: Folder of data sets.
         pipeline: How pixels reach the device.
         device: `auto`, `cuda` or `cpu`.
@@ -60,7 +62,11 @@ def preview_run(
         MixmoError: On anything a user can mend.
     """
     extra = [] if seed is None else [f"seed={seed}"]
-    config = load_config(config_file, [*overrides, *extra], notify)
+    changes = [*overrides, *extra]
+    if isinstance(source, Path):
+        name, config = source.stem, load_config(source, changes, notify)
+    else:
+        config = override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers=1)
     _check_range("--rows-shown", rows_shown, 1, _MOST_ROWS_SHOWN)
     _check_range("--epoch", epoch, 1, config.schedule.epochs)
@@ -74,7 +80,7 @@ def preview_run(
         if step is not None:
             _check_range("--step", step, 0, batches.steps_per_epoch - 1)
         shown = take_step(config, recipe, batches, epoch, step, rows_shown)
-    draw_step(shown, config_file.stem, config, dataset, recipe, out)
+    draw_step(shown, name, config, dataset, recipe, out)
     return f"epoch {epoch}, step {shown.step}: {recipe_in_a_line(config, epoch)}"
 
 

@@ -5,12 +5,17 @@ their conversion recorded them.
 """
 
 import dataclasses
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+from mixmo_fast.config.schema import DataConfig
 from mixmo_fast.errors import DataError
+from mixmo_fast.run import build
 from mixmo_fast.runfolder.record import parse_record
 from mixmo_fast.runfolder.trained_on import TrainedOn, difference
 from mixmo_fast.training.checkpoint import Checkpoint
+from pipelines.datasets.names import convert_command
 from pipelines.datasets.store import Dataset, images_name, labels_name
 
 
@@ -29,6 +34,8 @@ def trained_on(dataset: Dataset) -> TrainedOn:
         mean=dataset.mean,
         std=dataset.std,
         fit=dataset.fit,
+        crop_padding=dataset.crop_padding,
+        flip=dataset.flip,
         train_images_sha256=sha256[images_name("train")],
         train_labels_sha256=sha256[labels_name("train")],
         test_images_sha256=sha256[images_name("test")],
@@ -49,7 +56,32 @@ def data_of(checkpoint: Checkpoint, path: Path) -> TrainedOn | None:
     return parse_record(checkpoint.data, TrainedOn, f"{path}: data") if checkpoint.data else None
 
 
-def require_same_data(trained: TrainedOn | None, dataset: Dataset, who: str, remedy: str) -> None:
+def ensure_data(name: str, data: Path, notify: Callable[[str], None], who: str | None) -> Dataset:
+    """The data set of a run, converted now if nothing has to be downloaded for it.
+
+    Args:
+        name: Of the data set.
+        data: The data folder.
+        notify: Told of a conversion.
+        who: Begins the message: the run that was trained on it, or its checkpoint; None: a run that is new.
+
+    Raises:
+        DataError: It is not there; the line has what can be done. Or it is damaged.
+    """
+    try:
+        return build.ensure_dataset(name, data, notify)
+    except DataError as error:
+        if who is None or (data / name).exists():
+            raise
+        raise DataError(
+            f"{who}: its data set {name} is not in {data}: --data FOLDER names the folder that has it, and "
+            f"`{convert_command(data, name)}` makes it"
+        ) from error
+
+
+def require_same_data(
+    trained: TrainedOn | None, dataset: Dataset, who: str, remedy: str, training: DataConfig | None = None
+) -> None:
     """Refuses a data set that is not the one that a run was trained on.
 
     Args:
@@ -57,13 +89,29 @@ def require_same_data(trained: TrainedOn | None, dataset: Dataset, who: str, rem
         dataset: What there is now.
         who: Begins the message: the run, or its checkpoint.
         remedy: Ends it.
+        training: How a run that goes on draws its crops and flips; None where nothing is trained.
 
     Raises:
         DataError: They differ; the line says in what first.
     """
     differs = difference(trained, trained_on(dataset)) if trained else None
+    if trained and training:
+        differs = differs or _other_crops_or_flips(trained, dataset, training)
     if differs:
         raise DataError(f"{who}: was trained on other data than {dataset.folder} ({differs}); {remedy}")
+
+
+def _other_crops_or_flips(trained: TrainedOn, dataset: Dataset, training: DataConfig) -> str | None:
+    """In which respect images would be augmented in another way, as far as that is left to the data set."""
+    is_open = {
+        "crop_padding": training.crop_padding is None and training.augmentation != "resized_crop",
+        "flip": training.flip is None,
+    }
+    for key in (key for key, is_left in is_open.items() if is_left):
+        then, now = getattr(trained, key), getattr(dataset, key)
+        if then not in (None, now):
+            return f"{key} {json.dumps(then)} then, {json.dumps(now)} now"
+    return None
 
 
 def as_test_of(own: Dataset | TrainedOn, other: Dataset) -> Dataset:

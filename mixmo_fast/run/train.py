@@ -18,15 +18,17 @@ from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.files import write_text
 from mixmo_fast.run import build
 from mixmo_fast.run.beginning import Beginning, ended, find_beginning, load_beginning
+from mixmo_fast.run.page import report_run
 from mixmo_fast.run.preview import draw_step, take_step
-from mixmo_fast.run.same_data import data_of, require_same_data, trained_on
+from mixmo_fast.run.same_data import data_of, ensure_data, require_same_data, trained_on
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import clear_pipes, remove_run
+from mixmo_fast.runfolder.names import clear_pipes, remove_run, run_name
 from mixmo_fast.runfolder.record import write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
+from mixmo_fast.terminal import say
 from mixmo_fast.training.checkpoint import remove_unfinished
 from mixmo_fast.training.checkpoint_check import first_wrong_momentum
 from mixmo_fast.training.distributed import Ranks, join, ranks_of_environment
@@ -46,7 +48,7 @@ def train_run(
     source: Path | Config,
     console: Console,
     *,
-    name: str = "",
+    name: str | None = None,
     data: Path = Path("data"),
     runs: Path = Path("runs"),
     pipeline: str = "resident",
@@ -68,9 +70,9 @@ def train_run(
     Under `torchrun` this is one of several ranks; rank 0 writes and prints.
 
     Args:
-        source: The configuration's file, whose name names the run; or a configuration.
+        source: The configuration's file, or a configuration.
         console: Where it is told how far the run is.
-        name: Of the run, where the source is no file.
+        name: Of the run; None: that of the source, which is a file.
         data: Folder of data sets.
         runs: Folder of run folders.
         pipeline: How pixels reach the device.
@@ -103,11 +105,11 @@ def train_run(
         console = Console(quiet=True)
     changes = [*overrides, *extra]
     if isinstance(source, Path):
-        name, config = source.stem, load_config(source, changes, notify=lambda line: _say(console, line))
+        folder = runs / (source.stem if name is None else run_name(name))
+        config = load_config(source, changes, notify=lambda line: say(console, line))
     else:
-        config = override(source, changes)
+        folder, config = runs / run_name(name or ""), override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers, cache)
-    folder = runs / name
     wanted = build.choose_device(device)
     with hold(folder) if ranks.writes else nullcontext():
         with join(ranks, wanted) as own_device:
@@ -115,7 +117,7 @@ def train_run(
             _train(config, beginning, folder, data, how_loaded, own_device, ranks, from_scratch, profile, console)
         if report and ranks.writes:
             release(own_device)  # of the training, whose graph alone may fill a GPU
-            _report(folder, data, device, console)
+            report_run(folder, data, device, console)
     return folder
 
 
@@ -137,26 +139,27 @@ def _train(
     within = parse_within(checkpoint.within, ranks.count, str(folder)) if checkpoint else None
     summary = None
     if checkpoint and done >= config.schedule.epochs:
-        summary = ended(beginning, folder, lambda line: _say(console, line))
+        summary = ended(beginning, folder, lambda line: say(console, line))
     seen = (done, within and within.steps, summary is not None, started_from and started_from.sha256)
     if not ranks.agree(seen):
         raise MixmoError(f"{folder}: not all ranks see the same checkpoint; do all machines share this folder?")
     if summary:
-        _say(console, f"{folder} is complete: {done} epochs. Nothing to train")
-        _say(console, _in_a_sentence(summary, folder))
+        say(console, f"{folder} is complete: {done} epochs. Nothing to train")
+        say(console, _in_a_sentence(summary, folder))
         return
     if not ranks.writes:
         ranks.wait()  # for a conversion
-    dataset = build.ensure_dataset(config.data.dataset, data, lambda line: _say(console, line))
+    known_by = str(folder) if checkpoint else None
+    dataset = ensure_data(config.data.dataset, data, lambda line: say(console, line), known_by)
     if ranks.writes:
         ranks.wait()
     if checkpoint:
         anew = "put back the data, use another --runs, or --from-scratch to start it again"
-        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew)
+        require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew, config.data)
     known = trained_on(dataset)
     filled_later = checkpoint is not None or beginning.start is not None
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later)
-    how = build.make_step_options(config, network, dataset, device, ranks, lambda line: _say(console, line))
+    how = build.make_step_options(config, network, dataset, device, ranks, lambda line: say(console, line))
     set_switches(how, device)
     momentum, loaded = load_beginning(network, beginning, folder)
     recipe = build.make_recipe(config, dataset, ranks)
@@ -165,7 +168,7 @@ def _train(
         test = build.make_test_batches(dataset, config.evaluation.rows, device, how.precision)
         network.to(device)
         optimizer = make_optimizer(network, config.optimizer, how.fused_optimizer)
-        step = TrainingStep(network, optimizer, how, ranks, lambda line: _say(console, line))
+        step = TrainingStep(network, optimizer, how, ranks, lambda line: say(console, line))
         if checkpoint:
             wrong = first_wrong_momentum(network, checkpoint.optimizer, needed=config.optimizer.momentum > 0)
             if wrong:
@@ -175,13 +178,13 @@ def _train(
         machine = environment(device)
         parameters = sum(parameter.numel() for parameter in network.parameters())
         members = "one member" if config.network.members == 1 else f"{config.network.members} members"
-        _say(
+        say(
             console,
             f"{name}: {dataset.title}, {parameters:,} parameters, {members}, {batches.steps_per_epoch} steps of "
             f"{config.batch.rows} rows an epoch, {machine['device']}, {_in_words(how, ranks)}",
         )
         for line in loaded:
-            _say(console, line)
+            say(console, line)
         first_epoch = checkpoint.epoch + 1 if checkpoint else 1
         progress = cleanup.enter_context(
             RunProgress(
@@ -192,12 +195,13 @@ def _train(
                 within.ranks[ranks.rank] if within else None,
             )
         )
+        progress.now("compiling the training step" if how.compile else "taking the first step")
         if not ranks.writes:
             train(config, step, batches, test, None, folder, progress, first_epoch, within=within, stop=stop)
             return
         watched = batches
         if profile is not None:
-            watched = ProfiledBatches(batches, profile, device, folder, lambda line: _say(console, line))
+            watched = ProfiledBatches(batches, profile, device, folder, lambda line: say(console, line))
         _prepare(folder, from_scratch)
         write_text(folder / names.CONFIG, to_yaml(config))
         recorded = Environment(**machine, command=tuple(sys.argv), ranks=ranks.count, step=asdict(how))
@@ -205,7 +209,7 @@ def _train(
             recorded = recorded.model_copy(update={"init": started_from})
         write_record(folder / names.ENVIRONMENT, recorded, indent=1)
         history = from_json(checkpoint.history, str(folder)) if checkpoint else []
-        log = cleanup.enter_context(RunLog(folder, history, _warn))
+        log = cleanup.enter_context(RunLog(folder, history, batches.steps_per_epoch, _warn))
         picture, draw = folder / names.FIRST_BATCH, None
         if not (checkpoint and picture.is_file()):
             # Also compiles the pipeline's kernel, so that the first epoch's rows/s are those of training.
@@ -229,28 +233,14 @@ def _train(
             within=within,
             stop=stop,
         )
+        progress.now("drawing the learning curves")
         from mixmo_fast.report.figures import plot_learning_curves  # matplotlib takes a second to import
 
         summary = summarise(name, config, log.history, machine["device"], pipeline.name, how.precision.name, known)
         log.hyperparameters(config.model_dump(), final_metrics(summary))
         plot_learning_curves(log.history, name, folder / names.LEARNING_CURVES, config, known)
         write_record(folder / names.SUMMARY, summary, indent=1)
-        _say(console, _in_a_sentence(summary, folder))
-
-
-def _report(folder: Path, data: Path, device: str, console: Console) -> None:
-    """Evaluates the last epoch and draws what there is to see, unless that was done before."""
-    from mixmo_fast.run.evaluate import evaluate_run
-    from mixmo_fast.run.page import page_damage, record_evaluation
-
-    damage = page_damage(folder)
-    if damage is None:
-        return
-    if damage:
-        _say(console, f"{damage}; it is made anew")
-    found = evaluate_run(folder, lambda line: _say(console, line), checkpoint="last", data=data, device=device)
-    record_evaluation(found, folder)
-    _say(console, f"All of it on one page: {folder / names.PAGE}")
+        say(console, _in_a_sentence(summary, folder))
 
 
 def _in_words(how: StepOptions, ranks: Ranks) -> str:
@@ -292,7 +282,3 @@ def _in_a_sentence(summary: RunSummary, folder: Path) -> str:
 
 def _warn(line: str) -> None:
     print(f"mixmo-fast: warning: {line}", file=sys.stderr)
-
-
-def _say(console: Console, line: str) -> None:
-    console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -6,6 +6,8 @@ Everything that evaluates or inspects starts here.
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +19,19 @@ from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_in_short
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.evaluation.evaluate import predict
+from mixmo_fast.files import open_regular
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
-from mixmo_fast.run.same_data import as_test_of, data_of, require_same_data
-from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths
+from mixmo_fast.run.same_data import as_test_of, data_of, ensure_data, require_same_data
+from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths, is_run_folder
 from mixmo_fast.runfolder.trained_on import TrainedOn
-from mixmo_fast.training.checkpoint import load_checkpoint, load_network
+from mixmo_fast.training.checkpoint import load_checkpoint, load_network, weights_sha256
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
 from pipelines.datasets.store import Dataset
+
+_OF_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
+_RUNS_NAMED = 5  # at most, by a message
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Trained:
         dataset: What it was trained on; or, if that was asked for, another one of the same classes.
         checkpoint: The file.
         epoch: Of that checkpoint.
+        weights_sha256: Of its weights.
         run: The run folder that the checkpoint lies in; None for any other file.
         on: The name of that other data set; None where it is its own.
         device: Where it is.
@@ -49,6 +56,7 @@ class Trained:
     dataset: Dataset
     checkpoint: Path
     epoch: int
+    weights_sha256: str
     run: Path | None
     device: torch.device
     precision: Precision
@@ -96,6 +104,11 @@ class Weights:
     data: TrainedOn | None
     within: bool = False
 
+    @cached_property
+    def sha256(self) -> str:
+        """Of the weights, by which a saved evaluation of theirs is known."""
+        return weights_sha256(self.state)
+
     @property
     def classes(self) -> int:
         """K; a `CheckpointError` where the weights have no head to tell it by."""
@@ -127,24 +140,32 @@ def read_weights(target: Path, which: str, runs: Path, notify: Callable[[str], N
     checkpoint of the authors' implementation holds none, so there the file decides.
 
     Args:
-        target: A configuration file, or a run folder.
-        which: `best`, `last`, an epoch, or a checkpoint's path; one given by path must fit `target`.
+        target: A configuration file, a run folder, or a checkpoint.
+        which: `last`, `best`, an epoch, or a checkpoint's path; one given by path must fit `target`. For
+            a target that is a checkpoint: `last`.
         runs: Where the run folder of a configuration file is.
         notify: Told of a translation on the way.
 
     Raises:
         MixmoError: When configuration or checkpoint are missing or do not fit together.
     """
-    paths = run_of(target, runs)
-    wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
-    path = checkpoint_path(which, paths)
-    run = paths.folder if path in paths.all() else None
+    paths, wanted = run_of(target, runs), None
+    if not _is_checkpoint(target):
+        wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
+    path = checkpoint_path(which, paths, target)
+    is_of_run = path in paths.all() and (wanted is not None or (paths.folder / CONFIG).is_file())
+    run = paths.folder if is_of_run else None
     if is_reference_checkpoint(path):
+        if wanted is None:
+            raise CheckpointError(
+                f"{path}: a checkpoint of mixmo-pytorch, which does not say what network it is of: name a "
+                "configuration, and this file with --checkpoint"
+            )
         theirs = load_reference_checkpoint(path)
         return Weights(wanted, theirs.epoch, theirs.network, path, run, "fp32", None)
     ours = load_checkpoint(path)
     config = parse_config(ours.config, str(path))
-    if run is None and (config.network, config.data) != (wanted.network, wanted.data):
+    if run is None and wanted and (config.network, config.data) != (wanted.network, wanted.data):
         raise CheckpointError(
             f"{path}: a checkpoint of another network or data set ({_inline(config)}) than {target} ({_inline(wanted)})"
         )
@@ -165,7 +186,7 @@ def open_trained(
     """Opens a checkpoint and the data set that its network was trained on, or another one of the same classes.
 
     Args:
-        target: A configuration file, or a run folder.
+        target: A configuration file, a run folder, or a checkpoint.
         which: As for `read_weights`.
         data: The data folder.
         runs: Where the run folder of a configuration file is.
@@ -183,11 +204,11 @@ def open_trained(
     precision = weights.precision_on(device, precision_name)
     precision.switch_tf32()
     if on is not None and on != config.data.dataset:
-        own = weights.data or build.ensure_dataset(config.data.dataset, data, notify)
+        own = weights.data or ensure_data(config.data.dataset, data, notify, str(weights.checkpoint))
         dataset = as_test_of(own, build.ensure_dataset(on, data, notify))
     else:
         on = None
-        dataset = build.ensure_dataset(config.data.dataset, data, notify)
+        dataset = ensure_data(config.data.dataset, data, notify, str(weights.checkpoint))
         remedy = "put it back, or convert these under a name of their own and name that by --on"
         require_same_data(weights.data, dataset, str(weights.checkpoint), remedy)
     network = build.make_network(config, dataset.classes, (dataset.height, dataset.width), filled_later=True)
@@ -195,29 +216,63 @@ def open_trained(
     layout = torch.channels_last if config.step.channels_last else torch.contiguous_format
     network.to(device).to(memory_format=layout)
     return Trained(
-        config, network.eval(), dataset, weights.checkpoint, weights.epoch, weights.run, device, precision, on
+        config=config,
+        network=network.eval(),
+        dataset=dataset,
+        checkpoint=weights.checkpoint,
+        epoch=weights.epoch,
+        weights_sha256=weights.sha256,
+        run=weights.run,
+        device=device,
+        precision=precision,
+        on=on,
     )
 
 
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a file is one of torch's, of which an older form is a bare pickle, rather than a configuration's text."""
+    try:
+        with open_regular(path) as file:
+            return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
+    except OSError:
+        return False
+
+
 def run_of(target: Path, runs: Path) -> CheckpointPaths:
-    """The run folder that is meant: `target` itself, or in `runs` the one of that configuration file.
+    """The run folder that is meant: `target` itself, in `runs` the one of that file, or where that checkpoint lies.
 
     Raises:
         ConfigError: For what is neither.
     """
     if not os.path.lexists(target):
-        raise ConfigError(f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs")
+        others = _runs_in(runs, target.parent)
+        near = get_close_matches(target.name, [folder.name for folder in others], 1, cutoff=0.5)
+        meant = next((f"; did you mean {folder}?" for folder in others if folder.name in near), "")
+        raise ConfigError(
+            f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs{meant}"
+        )
     if target.is_dir() and not (target / CONFIG).is_file():
         raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
+    if _is_checkpoint(target):
+        return CheckpointPaths(target.parent.parent)
+    if target.suffix in _OF_WEIGHTS and target.is_file():
+        raise ConfigError(
+            f"{target}: found no file of torch.save, allowed: a checkpoint, a run folder, a configuration"
+        )
     return CheckpointPaths(target if target.is_dir() else runs / target.stem)
 
 
-def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
-    """The file that `best`, `last`, an epoch's number or a path stands for.
+def checkpoint_path(which: str, paths: CheckpointPaths, target: Path) -> Path:
+    """The file that `best`, `last`, an epoch's number or a path stands for; a target that is a checkpoint is meant.
 
     Raises:
         CheckpointError: When it is not there, with those that are.
+        ConfigError: Another one is asked for than the target.
     """
+    if _is_checkpoint(target):
+        if which != "last":
+            raise ConfigError(f"--checkpoint: found {which} with {target}, which is a checkpoint itself; leave it out")
+        return target
     if which in ("best", "last"):
         path = paths.best if which == "best" else paths.last
     elif which.isdecimal():
@@ -228,11 +283,19 @@ def checkpoint_path(which: str, paths: CheckpointPaths) -> Path:
         path = Path(which)
     if not path.is_file():
         kept = ", ".join(file.stem for file in paths.all()) or "none"
+        has = f"{paths.folder} has {kept}"
+        if not paths.folder.exists():
+            others = ", ".join(map(str, _runs_in(paths.folder.parent)[:_RUNS_NAMED])) or "none"
+            has = f"there is no run {paths.folder}, of runs there are {others}"
         raise CheckpointError(
-            f"{path}: no such checkpoint; {paths.folder} has {kept}. --checkpoint takes best, last, an epoch that was "
-            "kept, or a path"
+            f"{path}: no such checkpoint; {has}. --checkpoint takes best, last, an epoch that was kept, or a path"
         )
     return path
+
+
+def _runs_in(*places: Path) -> list[Path]:
+    """The run folders in some folders."""
+    return sorted({folder for place in places for folder in place.glob("*/") if is_run_folder(folder)})
 
 
 def _inline(config: Config) -> str:

@@ -174,13 +174,14 @@ class ForeignSet(Record):
 
 
 class Evaluated(Record):
-    """What was evaluated, and how."""
+    """What was evaluated, and how; `weights_sha256` is `mixmo_fast.training.checkpoint.weights_sha256`."""
 
     dataset: str | None = None
     split: str | None = None
     images: int | None = None
     checkpoint: str | None = None
     epoch: int | None = None
+    weights_sha256: str | None = None
     precision: str | None = None
     ensemble: str | None = None
 
@@ -248,6 +249,7 @@ class SavedInspection(Record):
 
     checkpoint: str | None = None
     epoch: int | None = None
+    weights_sha256: str | None = None
     encoder_l1: tuple[tuple[float, ...], ...] = ()
     active_filters: FilterActivity | None = None
     top1_by_members: tuple[MembersUsed, ...] = ()

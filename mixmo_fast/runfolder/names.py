@@ -3,22 +3,25 @@
 Light: whoever only looks whether there is a run imports nothing else.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import ConfigError, MixmoError, shorten
 
 CONFIG = "config.yaml"  # as it was resolved: the file, its defaults and the overrides
 ENVIRONMENT = "environment.json"
 METRICS = "metrics.jsonl"  # an object a line and epoch
 METRICS_TABLE = "metrics.csv"  # the same as a table
 SUMMARY = "summary.json"  # written last: it says that the run has ended
+EVALUATIONS = "evaluations"  # a folder for each checkpoint, by its name: what was found of it, and the pictures of that
 EVALUATION = "evaluation.json"
 INSPECTION = "inspection.json"
 PAGE = "report.html"  # of a run, and in the folder of many of a comparison
 FIRST_BATCH = "first_batch.png"
 LEARNING_CURVES = "learning_curves.png"
-TENSORBOARD = "tensorboard"
+TENSORBOARD = "tensorboard"  # by epoch
+TENSORBOARD_STEPS = f"{TENSORBOARD}/by_step"
 CHECKPOINTS = "checkpoints"
 PROFILE = "profile.txt"  # of `train --profile`: the dearest kernels
 PROFILE_TRACE = "profile_trace.json.gz"  # for ui.perfetto.dev or chrome://tracing
@@ -28,12 +31,14 @@ PLAN = "plan.json"  # of a reproduction, three folders above its runs
 FAILED = "failed.txt"  # one line, why the run ended in a way that trying again cannot mend
 
 BESIDE_CONFIG = (ENVIRONMENT, METRICS, SUMMARY)  # one of them makes it a run folder
+_LONGEST = 200  # bytes of a run's name; file systems allow 255, some of which temporary names need
 _WRITTEN_ANEW = (
     *(CONFIG, ENVIRONMENT, METRICS, METRICS_TABLE, SUMMARY),
     *(EVALUATION, INSPECTION, PAGE, FIRST_BATCH, LEARNING_CURVES),
 )
 _LEFT_BY_A_RUN = (
-    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", "metrics.*", "*.png"),
+    *(f"{CHECKPOINTS}/*.pt", f"{TENSORBOARD}/events.*", f"{TENSORBOARD_STEPS}/events.*", "metrics.*", "*.png"),
+    *(f"{EVALUATIONS}/*/{name}" for name in (EVALUATION, INSPECTION, "*.png")),
     *(SUMMARY, EVALUATION, INSPECTION, PAGE, PROFILE, PROFILE_TRACE, SHARED_GPU),
 )
 
@@ -63,6 +68,21 @@ class CheckpointPaths:
         return sorted((self.folder / CHECKPOINTS).glob("[!.]*.pt"))
 
 
+def run_name(name: str) -> str:
+    """A name for a run, which its folder can have.
+
+    Raises:
+        ConfigError: It cannot, or would be taken for an option or for something hidden.
+    """
+    fits = bool(name) and name.isprintable() and len(name.encode()) <= _LONGEST
+    if fits and name == Path(name).name.strip(" ") and not name.startswith((".", "-")):
+        return name
+    raise ConfigError(
+        f"name: found {shorten(repr(name))}, allowed: that of a folder, of at most {_LONGEST} bytes, without / and "
+        "without a dot or hyphen in front"
+    )
+
+
 def is_run_folder(folder: Path) -> bool:
     """Whether a run was started in a folder."""
     return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in BESIDE_CONFIG)
@@ -78,13 +98,21 @@ def has_ended(folder: Path) -> bool:
     return (folder / SUMMARY).is_file()
 
 
+def evaluation_folders(folder: Path) -> list[Path]:
+    """Those of the checkpoints of a run that something was found of: `last` and `best`, then others by name."""
+    below = folder / EVALUATIONS
+    found = [path for path in below.iterdir() if path.is_dir()] if below.is_dir() else []
+    return sorted(found, key=lambda path: (path.name != "last", path.name != "best", path.name))
+
+
 def clear_pipes(folder: Path) -> None:
     """Removes pipes and devices, and links to such, that stand where a run's files go: writing to one may never end.
 
     Raises:
         MixmoError: It cannot.
     """
-    for path in (folder / name for name in _WRITTEN_ANEW):
+    each = (place / name for place in evaluation_folders(folder) for name in (EVALUATION, INSPECTION))
+    for path in (*(folder / name for name in _WRITTEN_ANEW), *each):
         if path.exists() and not path.is_file() and not path.is_dir():
             try:
                 path.unlink()
@@ -99,9 +127,13 @@ def remove_run(folder: Path) -> None:
         MixmoError: One of its folders is a link, which may lead to anybody's files.
         OSError: It cannot.
     """
-    for name in (CHECKPOINTS, TENSORBOARD):
-        if (folder / name).is_symlink():
-            raise MixmoError(f"{folder / name}: is a link, which nothing is removed through; remove it first")
+    each = evaluation_folders(folder)
+    for path in (*(folder / name for name in (CHECKPOINTS, TENSORBOARD, TENSORBOARD_STEPS, EVALUATIONS)), *each):
+        if path.is_symlink():
+            raise MixmoError(f"{path}: is a link, which nothing is removed through; remove it first")
     for pattern in _LEFT_BY_A_RUN:
         for path in folder.glob(pattern):
             path.unlink()
+    for path in each:
+        with suppress(OSError):  # somebody keeps something else in it
+            path.rmdir()

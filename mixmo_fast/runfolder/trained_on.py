@@ -28,6 +28,9 @@ class TrainedOn(Record):
         mean: Of each channel, C numbers, of pixels scaled to 0..1; subtracted from an image.
         std: What the difference is divided by.
         fit: How images of another size were brought to this one; None where all had it.
+        crop_padding: Zeros on each side before the random crop where the configuration leaves it open, pixels; None in
+            files of versions that did not keep it.
+        flip: Whether images are mirrored where the configuration leaves it open; None likewise.
         train_images_sha256: Of the file that holds them, as the three others.
         train_labels_sha256: As its name says.
         test_images_sha256: As its name says.
@@ -45,6 +48,8 @@ class TrainedOn(Record):
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     fit: str | None = None
+    crop_padding: int | None = None
+    flip: bool | None = None
     train_images_sha256: str
     train_labels_sha256: str
     test_images_sha256: str
@@ -54,7 +59,7 @@ class TrainedOn(Record):
 def difference(trained: TrainedOn, found: TrainedOn) -> str | None:
     """In which first respect other data are found than those that were trained on, in words; None: they are the same.
 
-    Titles are not compared: nothing depends on them.
+    Titles are not compared: nothing depends on them; nor is what only further training depends on.
     """
     for what, counted, counted_now in (
         ("classes", trained.classes, found.classes),

@@ -49,11 +49,17 @@ class Events:
 
         Args:
             summary: A scalar, a picture or what else there is.
-            step: Of which it is: an epoch, counted from 1.
+            step: Of which it is, counted from 1: an epoch, or a step of the run.
         """
         from tensorboard.compat.proto.event_pb2 import Event
 
         self._write(Event(step=step, summary=summary))
+
+    def add_point(self, name: str, value: float, step: int) -> None:
+        """Appends a point of a curve; what is before a slash in its name is its group."""
+        from torch.utils.tensorboard.summary import scalar  # takes a second to import
+
+        self.add(scalar(name, value), step)
 
     def close(self) -> None:
         """Lets the file go; what comes later is dropped."""

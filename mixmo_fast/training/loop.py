@@ -6,6 +6,7 @@ epoch e + 1 on.
 """
 
 import hashlib
+import math
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,8 @@ from mixmo_fast.training.schedule import learning_rate
 from mixmo_fast.training.step import StepTotals, TrainingStep
 from mixmo_fast.training.stopping import Often, StopRequest
 from mixmo_fast.training.within import Within
+
+_LOSSES_AN_EPOCH = 100  # at most; TensorBoard's curve of the loss by step has so many points
 
 
 def train(
@@ -95,7 +98,7 @@ def train(
                     with _names_last_good(f"after epoch {epoch}", paths, writer, config.optimizer.lr):
                         scores = evaluate(step.network, test, step.options.precision.autocast, step.shared_forward)
                     row = row.evaluated(scores, time.perf_counter() - started)
-                log.append(row)
+                log.append(row, totals.curve)
                 aliases = [paths.best] if best_epoch(log.history) is row else []
                 if config.checkpoint.every_epochs and epoch % config.checkpoint.every_epochs == 0:
                     aliases.append(paths.epoch(epoch))
@@ -121,7 +124,7 @@ def _train_epoch(
 ) -> tuple[StepTotals, float, float]:
     """One epoch, or the rest of one: its totals, its seconds, and its last learning rate."""
     started = time.perf_counter() - (within.seconds if within else 0.0)
-    step.start_epoch()
+    step.start_epoch(window=math.ceil(batches.steps_per_epoch / _LOSSES_AN_EPOCH))
     if within:
         step.go_on(within.ranks[step.ranks.rank])
     first, last = within.steps if within else 0, batches.steps_per_epoch - 1

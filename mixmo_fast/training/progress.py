@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mixmo_fast.runfolder.records import Epoch
+from mixmo_fast.terminal import say
 
 if TYPE_CHECKING:  # it needs torch, which a table of times does not
     from mixmo_fast.training.step import EpochSoFar, StepTotals
@@ -18,8 +19,12 @@ if TYPE_CHECKING:  # it needs torch, which a table of times does not
 _SECONDS_BETWEEN_UPDATES = 2.0
 # Without a bar the totals are only asked whether the loss is still finite.
 _SECONDS_BETWEEN_CHECKS = 30.0
+_SECONDS_WORTH_A_LINE = 5.0  # of a first step, in a log that said that it was being compiled
 # The first step compiles, the second may be captured: what follows is the pace, once as many are timed.
 _WARM_UP_STEPS = _LEAST_STEPS = 2
+# Characters: a bar has percent and seconds above the first, and below the second no rows/s either.
+_WIDE, _NARROW = 100, 80
+_LONGEST_LEFT = len("  12 h 30 min left")
 
 
 class RunProgress:
@@ -53,11 +58,11 @@ class RunProgress:
         self._rate = ""
         self._bar: Progress | None = None
         if console.is_terminal:
+            is_wide = console.width >= _WIDE
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
-                TextColumn("{task.percentage:>3.0f}%"),
-                TimeElapsedColumn(),
+                *((TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()) if is_wide else ()),
                 TextColumn("{task.fields[left]}"),
                 console=console,
                 transient=True,
@@ -73,11 +78,22 @@ class RunProgress:
         if self._bar is not None:
             self._bar.stop()
 
+    def now(self, what: str) -> None:
+        """Names what is waited for where no steps are taken."""
+        if self._bar is None:
+            say(self._console, f"{what} ...")
+        else:
+            self._bar.update(self._task, description=what)
+
     def step(self, epoch: int, step: int, totals: "Callable[[], StepTotals]") -> None:
         """Called after each step; `totals` waits for the device, so it is not called more often than is of use."""
         now = time.perf_counter()
         done = (epoch - 1) * self._steps_per_epoch + step + 1
         self._taken += 1
+        if self._taken == 1 and self._bar is not None:
+            self._bar.update(self._task, description=f"epoch {epoch}/{self._epochs}")
+        elif self._taken == 1 and now - self._shown > _SECONDS_WORTH_A_LINE:
+            say(self._console, f"the first step took {duration(now - self._shown)}")
         if self._taken == _WARM_UP_STEPS:
             self._since = now, done
         if step == 0 or self._taken == _WARM_UP_STEPS:
@@ -91,30 +107,37 @@ class RunProgress:
         began, first = self._epoch_since
         if self._taken >= _WARM_UP_STEPS + _LEAST_STEPS and step >= first + _LEAST_STEPS:
             rows_per_step = so_far.rows / (step + 1)
-            self._rate = f"  {rows_per_step * (step - first) / (now - began):,.0f} rows/s"
+            self._rate = f"{rows_per_step * (step - first) / (now - began):,.0f} rows/s"
         self._bar.update(
             self._task,
             completed=done,
-            description=f"epoch {epoch}/{self._epochs}  loss {so_far.loss:.3f}  train top-1 {100 * so_far.top1:.1f} %"
-            f"{self._rate}",
+            description=self._description(epoch, so_far),
             left=self._left(done),
         )
 
+    def _description(self, epoch: int, so_far: "StepTotals") -> str:
+        """What is left of the bar, as much as leaves room for it and the time left."""
+        parts = [f"epoch {epoch}/{self._epochs}", f"loss {so_far.loss:.3f}", f"top-1 {100 * so_far.top1:.1f} %"]
+        if self._console.width >= _WIDE:
+            parts[-1] = f"train {parts[-1]}"
+        if self._console.width >= _NARROW and self._rate:
+            parts.append(self._rate)
+        return "  ".join(parts)
+
     def epoch(self, done: Epoch) -> None:
-        """Prints the line of a finished epoch, of which training has said everything."""
-        test = "" if done.top1 is None else f"  test top-1 {100 * done.top1:6.2f} %"
-        memory = f"  {done.in_words()}" if done.in_words() else ""
+        """Prints the line of a finished epoch: all that training has said, or on a terminal what its line holds."""
         steps = done.epoch * self._steps_per_epoch
         left = self._left(steps)
         if self._bar is not None:
             self._bar.update(self._task, completed=steps, left=left)
-        width = len(str(self._epochs))
-        self._console.print(
-            f"epoch {done.epoch:>{width}}/{self._epochs}  loss {done.train_loss:6.3f}{test}  "
-            f"{done.rows_per_second:8,.0f} rows/s{memory}{f'  {left}' if left else ''}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        head = f"epoch {done.epoch:>{len(str(self._epochs))}}/{self._epochs}  loss {done.train_loss:6.3f}"
+        top1 = "" if done.top1 is None else f"top-1 {100 * done.top1:6.2f} %"
+        test = f"  test {top1}" if top1 else ""
+        rate = f"  {done.rows_per_second:8,.0f} rows/s"
+        memory = f"  {done.in_words()}" if done.in_words() else ""
+        lines = (f"{head}{test}{rate}{memory}", f"{head}{test}{rate}", f"{head}  {top1}{rate}", f"{head}  {top1}")
+        fitting = (one for one in lines if self._bar is None or len(one) + _LONGEST_LEFT <= self._console.width)
+        say(self._console, f"{next(fitting, lines[-1])}{f'  {left}' if left else ''}")
 
     def _left(self, done: int) -> str:
         """`3 min 05 s left` to the end of the run, at the pace since the warm-up; empty before that is known."""

@@ -1,14 +1,15 @@
 """What a run leaves on disk besides checkpoints: configuration, environment, metrics, TensorBoard events, summary.
 
 `metrics.jsonl` has one object an epoch; `metrics.csv` is the same as a table. The checkpoint holds the same rows, so a
-run that resumes at epoch e writes both files anew with what the checkpoint knows, and goes on from there.
+run that resumes at epoch e writes both files anew with what the checkpoint knows, and goes on from there. Events stay,
+and those behind the checkpoint are hidden by number; so what is counted in steps lies in a folder of its own.
 """
 
 import csv
 import io
 import json
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import torch
 
 from mixmo_fast import __version__
 from mixmo_fast.files import write_text
-from mixmo_fast.runfolder.names import METRICS, METRICS_TABLE, TENSORBOARD
+from mixmo_fast.runfolder.names import METRICS, METRICS_TABLE, TENSORBOARD, TENSORBOARD_STEPS
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.runfolder.scores import SCORES
 from mixmo_fast.training.events import Events
@@ -55,26 +56,34 @@ class RunLog:
     Args:
         folder: The run folder.
         history: The epochs so far, oldest first; what the files hold beyond them is dropped.
+        steps_per_epoch: Steps of an epoch.
         notify: Told in one line when there are no events any more; what else cannot be written is an error.
 
     Raises:
         MixmoError: When a file cannot be written.
     """
 
-    def __init__(self, folder: Path, history: list[Epoch], notify: Callable[[str], None]):
+    def __init__(self, folder: Path, history: list[Epoch], steps_per_epoch: int, notify: Callable[[str], None]):
         self.folder = folder
         self.history = history
         self._write_metrics()
+        self._steps_per_epoch = steps_per_epoch
         self._events = Events(folder / TENSORBOARD, len(history) + 1, notify)
+        self._events_by_step = Events(folder / TENSORBOARD_STEPS, len(history) * steps_per_epoch + 1, notify)
 
     def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._events.close()
+        self._events_by_step.close()
 
-    def append(self, epoch: Epoch) -> None:
+    def append(self, epoch: Epoch, curve: Iterable[tuple[int, float]] = ()) -> None:
         """Records an epoch; its scalars go to TensorBoard, in the groups of `_tag`.
+
+        Args:
+            epoch: What is known of it.
+            curve: Its loss by step, as `mixmo_fast.training.step.StepTotals` has it; for TensorBoard alone.
 
         Raises:
             MixmoError: When a file cannot be written.
@@ -83,10 +92,13 @@ class RunLog:
         self._write_metrics()
         for name, value in epoch.as_dict().items():
             if isinstance(value, int | float) and name != "epoch":
-                self._add_scalar(_tag(name), value, epoch.epoch)
+                self._events.add_point(_tag(name), value, epoch.epoch)
             elif isinstance(value, list):
                 for member, own in enumerate(value):
-                    self._add_scalar(f"{_tag(name)}/{member}", own, epoch.epoch)
+                    self._events.add_point(f"{_tag(name)}/{member}", own, epoch.epoch)
+        before = self._steps_per_epoch * (epoch.epoch - 1)
+        for steps, loss in curve:
+            self._events_by_step.add_point("train/loss_by_step", loss, before + steps)
 
     def picture(self, name: str, path: Path) -> None:
         """Shows a picture file in TensorBoard."""
@@ -109,18 +121,13 @@ class RunLog:
         for summary in hparams(dict(_flat(settings)), dict(final)):
             self._events.add(summary)
         for name, value in final.items():
-            self._add_scalar(name, value, len(self.history))
+            self._events.add_point(name, value, len(self.history))
 
     def _write_metrics(self) -> None:
         # Anew and not appended: a disk that is full leaves no half of a line.
         write_text(self.folder / METRICS, "".join(map(_line, self.history)))
         if self.history:
             write_text(self.folder / METRICS_TABLE, _as_csv(self.history))
-
-    def _add_scalar(self, name: str, value: float, epoch: int) -> None:
-        from torch.utils.tensorboard.summary import scalar  # takes a second to import
-
-        self._events.add(scalar(name, value), epoch)
 
 
 def _tag(name: str) -> str:

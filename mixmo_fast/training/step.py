@@ -9,6 +9,7 @@ Shapes: N rows, M members, C channels, H W pixels.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -56,11 +57,13 @@ class StepTotals:
         loss: Mean loss of a step, nats, summed over members.
         top1: Share of (row, member) pairs whose strongest class is the image's, mixed images included.
         rows: Network input rows.
+        curve: For each window of steps, the last one may be shorter: the steps taken at its end, and its mean loss.
     """
 
     loss: float
     top1: float
     rows: int
+    curve: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,12 +75,14 @@ class EpochSoFar:
         rows: Network input rows of all ranks.
         loss: Sum over steps of the loss of this rank's rows, nats.
         hits: (Row, member) pairs of its own whose strongest class is the image's.
+        marks: Of each window of steps that is over, the steps taken at its end, and what `loss` was then.
     """
 
     steps: int
     rows: int
     loss: float
     hits: int
+    marks: tuple[tuple[int, float], ...] = ()
 
 
 class TrainingStep:
@@ -132,6 +137,8 @@ class TrainingStep:
         self._taken = torch.zeros((), device=self.device, dtype=torch.int64)
         self._bad_step = torch.full((), _NEVER, device=self.device, dtype=torch.int64)  # counted from 1
         self._steps = self._rows = 0
+        self._window: int | None = None
+        self._marks: list[tuple[int, Tensor]] = []
 
     def _start_momentum(self) -> None:
         """Zeros, with which the first step does what it does without any.
@@ -178,6 +185,8 @@ class TrainingStep:
         self._update(batch)
         self._steps += 1
         self._rows += len(batch.images) * self.ranks.count
+        if self._window and self._steps % self._window == 0:
+            self._marks.append((self._steps, self._loss.clone()))  # on the device, behind the step
 
     def _take(self, batch: Batch) -> None:
         images = batch.images if self.options.channels_last else batch.images.contiguous()
@@ -207,13 +216,18 @@ class TrainingStep:
         loss = soft_cross_entropy(logits_NMK, batch.labels, batch.share, batch.weight)
         return loss, (logits_NMK.detach().argmax(-1) == batch.labels[..., 0]).sum()
 
-    def start_epoch(self) -> None:
-        """Starts the totals anew and puts the network into training mode."""
+    def start_epoch(self, window: int | None = None) -> None:
+        """Starts the totals anew and puts the network into training mode.
+
+        Args:
+            window: Steps of which a mean loss is kept; None: the epoch's alone is.
+        """
         self.network.train()
         for total in (self._loss, self._hits, self._taken):
             total.zero_()
         self._bad_step.fill_(_NEVER)
         self._steps = self._rows = 0
+        self._window, self._marks = window, []
 
     def so_far(self) -> EpochSoFar:
         """What this rank has added up since the epoch's start. Waits for the device.
@@ -222,7 +236,9 @@ class TrainingStep:
             DivergedError: As `totals`.
         """
         self._require_finite()
-        return EpochSoFar(self._steps, self._rows, self._loss.item(), int(self._hits.item()))
+        loss, *at_marks = torch.stack((self._loss, *(total for _, total in self._marks))).tolist()
+        marks = zip((steps for steps, _ in self._marks), at_marks, strict=True)
+        return EpochSoFar(self._steps, self._rows, loss, int(self._hits.item()), tuple(marks))
 
     def go_on(self, so_far: EpochSoFar) -> None:
         """Goes on in the middle of an epoch, after `start_epoch`, as if its first steps had been taken here."""
@@ -230,6 +246,7 @@ class TrainingStep:
         self._loss.fill_(so_far.loss)
         self._hits.fill_(so_far.hits)
         self._taken.fill_(so_far.steps)
+        self._marks = [(steps, torch.full_like(self._loss, loss)) for steps, loss in so_far.marks]
 
     def totals(self, of_all_ranks: bool = False) -> StepTotals:
         """Means since the epoch's start. Waits for the device.
@@ -241,13 +258,20 @@ class TrainingStep:
             DivergedError: When a loss was not finite, naming the step, counted from 0 within the epoch.
         """
         self._require_finite()
-        seen = torch.stack((self._loss, self._hits.double()))
-        loss, hits = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
-        share = 1 if of_all_ranks else 1 / self.ranks.count
+        marks = [*self._marks, (self._steps, self._loss)]
+        seen = torch.stack((self._hits.double(), *(total for _, total in marks)))
+        hits, *losses = (self.ranks.sum(seen) if of_all_ranks else seen).tolist()
+        ranks = self.ranks.count if of_all_ranks else 1
+        windows = pairwise(zip((0, *(steps for steps, _ in marks)), (0.0, *losses), strict=True))
         return StepTotals(
-            loss=loss / max(1, self._steps * self.ranks.count * share),
-            top1=hits / max(1, self._rows * self.network.members * share),
+            loss=losses[-1] / max(1, self._steps * ranks),
+            top1=hits / max(1, self._rows * self.network.members * ranks / self.ranks.count),
             rows=self._rows,
+            curve=tuple(
+                (end, (loss - before) / ((end - start) * ranks))
+                for (start, before), (end, loss) in windows
+                if end > start
+            ),
         )
 
     def _require_finite(self) -> None:

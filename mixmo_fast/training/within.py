@@ -50,8 +50,12 @@ def parse_within(content: dict[str, Any], ranks: int, where: str) -> Within | No
         counts = [value for one in within.ranks for value in (one.steps, one.rows, one.hits)]
         if not counts or any(type(value) is not int or value < 0 for value in counts):
             raise ValueError(counts)
-        if any(type(one.loss) is not float for one in within.ranks):
-            raise ValueError(within.ranks)
+        losses = [loss for one in within.ranks for loss in (one.loss, *(loss for _, loss in one.marks))]
+        if any(type(loss) is not float for loss in losses):
+            raise ValueError(losses)
+        (ends,) = {tuple(end for end, _ in one.marks) for one in within.ranks}  # the same of all ranks
+        if any(type(end) is not int or not 0 < end <= within.steps for end in ends) or [*ends] != sorted({*ends}):
+            raise ValueError(ends)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{where}: damaged checkpoint: within: not a place in an epoch") from error
     if len(within.ranks) != ranks:

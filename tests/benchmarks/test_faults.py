@@ -21,10 +21,10 @@ from mixmo_fast.config.load import parse_config
 from mixmo_fast.errors import ConfigError, MixmoError
 
 SHORT = ("configurations", "plans", "checkpoint_bytes", "checkpoint_structure", "checkpoint_gadgets")
-SHORT += ("data_sets", "archives", "killed")
+SHORT += ("data_sets", "archives", "pages", "killed")
 PROMISED = {"configurations": 10_000, "plans": 5_000, "checkpoint_bytes": 2_000, "checkpoint_structure": 700}
-PROMISED |= {"checkpoint_gadgets": 400, "data_sets": 4_000, "archives": 1_200, "killed": 1_000, "signals": 40}
-PROMISED |= {"disks": 100}
+PROMISED |= {"checkpoint_gadgets": 400, "data_sets": 4_000, "archives": 1_200, "pages": 300, "killed": 1_000}
+PROMISED |= {"signals": 40, "disks": 100}
 
 
 class Troubled(Campaign):

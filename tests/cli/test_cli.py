@@ -290,11 +290,15 @@ def test_evaluating_leaves_numbers_pictures_and_page_in_the_run_folder(run, plac
     assert (code, err) == (0, "")
     for words in ("mean of probabilities", "temperature", "scaled", "AURC", "jpeg", f"pictures are in {place}"):
         assert words in out
-    found = json.loads((place / "evaluation.json").read_text())
+    of_last = place / "evaluations" / "last"
+    found = json.loads((of_last / "evaluation.json").read_text())
     assert found == json.loads(scores.read_text())
-    assert found["checkpoint"].endswith("best.pt")
-    for name in ("reliability", "confusion", "selective", "robustness", "members", "learning_curves"):
-        assert (place / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert found["checkpoint"].endswith("last.pt")
+    for picture in (
+        *(of_last / f"{name}.png" for name in ("reliability", "confusion", "selective", "robustness")),
+        *(place / f"{name}.png" for name in ("members", "learning_curves")),
+    ):
+        assert picture.read_bytes().startswith(b"\x89PNG")
     page = (place / "report.html").read_text()
     assert "The recipe in plain words" in page
     assert "Robustness" in page
@@ -314,7 +318,7 @@ def test_inspecting_leaves_its_pictures_beside_them(run, place, digits):
     for words in ("Encoders", "Active filters", "Members used at inference", "worst subset"):
         assert words in out
     for name in ("encoders", "active_filters", "members_at_inference"):
-        assert (place / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert (place / "evaluations" / "last" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     assert "Inside the network" in (place / "report.html").read_text()
 
 

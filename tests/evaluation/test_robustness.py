@@ -21,6 +21,7 @@ from mixmo_fast.evaluation.robustness import (
     read_robustness,
     robustness_table,
 )
+from mixmo_fast.tables import print_table
 
 LABELS = torch.tensor([0, 1, 2, 0])
 
@@ -229,6 +230,15 @@ def test_a_file_without_robustness_is_named_in_one_line(tmp_path, content, messa
     assert "\n" not in str(caught.value)
 
 
+def test_of_a_runs_evaluations_that_of_last_counts_before_others(tmp_path):
+    for name in ("best", "last"):
+        (tmp_path / "evaluations" / name).mkdir(parents=True)
+        write_evaluation(tmp_path / "evaluations" / name, evaluated().as_dict() | {"source": name})
+    assert read_robustness(tmp_path).source == "last"
+    write_evaluation(tmp_path / "evaluations" / "last", None)
+    assert read_robustness(tmp_path).source == "best"
+
+
 def test_a_missing_file_and_another_data_set_are_reported(tmp_path):
     with pytest.raises(MixmoError, match=r"evaluation\.json: cannot be read .*`mixmo-fast evaluate` writes it"):
         read_robustness(tmp_path)
@@ -238,7 +248,7 @@ def test_a_missing_file_and_another_data_set_are_reported(tmp_path):
 
 def test_the_table_shows_every_number_in_percent():
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(robustness_table(replace(evaluated(), mce=0.5833, mce_against="runs/[bold]single")))
+    print_table(console, robustness_table(replace(evaluated(), mce=0.5833, mce_against="runs/[bold]single")))
     lines = console.export_text().splitlines()
 
     def numbers(name: str) -> list[str]:

@@ -20,6 +20,7 @@ from mixmo_fast.evaluation.temperature import (
     scale_two_fold,
     scale_with,
 )
+from mixmo_fast.tables import print_table
 
 
 def nll(logits, labels, temperature):
@@ -166,7 +167,7 @@ def test_what_cannot_be_scaled_is_refused():
 
 def shown(table):
     console = Console(width=140, file=io.StringIO())
-    console.print(table)
+    print_table(console, table)
     return console.file.getvalue()
 
 

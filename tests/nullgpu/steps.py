@@ -86,7 +86,7 @@ def train(
     step = TrainingStep(model, optimizer, how, notify=lines.append)
     if spoilt:
         model.trunk = SPOILT[spoilt](model.trunk)
-    step.start_epoch()
+    step.start_epoch(window=STEPS - 1)
     CONVOLUTIONS.clear()
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()

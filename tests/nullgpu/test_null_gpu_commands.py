@@ -80,9 +80,9 @@ def test_a_run_is_interrupted_goes_on_and_is_evaluated(tmp_path):
     assert_interrupted_and_resumed(stopped, resumed, folder)
     assert f"All of it on one page: {folder / 'report.html'}" in resumed["written"]
     assert_done(evaluated, inspected)
-    saved = json.loads((folder / "evaluation.json").read_text())
+    saved = json.loads((folder / "evaluations" / "last" / "evaluation.json").read_text())
     assert len(saved["robustness"]["corruptions"]) == 8 and saved["ood"][0]["dataset"] == "fashion_mnist"
-    assert (folder / "inspection.json").is_file()
+    assert (folder / "evaluations" / "last" / "inspection.json").is_file()
 
 
 @pytest.mark.slow

@@ -11,13 +11,16 @@ from sample_reproduction import fail, finish_planned, reproduction
 
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.report.comparison_text import as_markdown
+from mixmo_fast.reproduce.extend import LOCK, update_plan
 from mixmo_fast.reproduce.jobs import epochs_done, last_line
 from mixmo_fast.reproduce.plan import PLAN, read_plan
+from mixmo_fast.reproduce.reporting import write_comparison
 from mixmo_fast.reproduce.results import collect
 from mixmo_fast.reproduce.run_state import read_state
 from mixmo_fast.reproduce.status import show_status
 from mixmo_fast.reproduce.tables import error_lines, results_tables
 from mixmo_fast.runfolder.names import ENVIRONMENT, FAILED, LOG, METRICS, SUMMARY
+from mixmo_fast.tables import print_table
 
 ODD = (None, "", "x", [], {}, -1, 2**70, 0.5, True, [[[[]]]])
 HOSTILE = "\x1b[31m<script>alert(1)</script>|\\`\u202e"
@@ -102,6 +105,43 @@ def test_what_is_no_file_is_not_waited_for(tmp_path, plan, name, other):
     assert last_line(folder / LOG) == "" and epochs_done(folder) in (0, plan.runs[0].epochs)
 
 
+@pytest.mark.parametrize("other", ["pipe", "folder", "device", "link"])
+def test_a_lock_that_is_no_file_is_one_line_and_costs_neither_plan_nor_victim(tmp_path, plan, other):
+    lock, victim, planned = tmp_path / LOCK, tmp_path / "victim", (tmp_path / PLAN).read_bytes()
+    victim.write_text("precious")
+    lock.unlink(missing_ok=True)
+    match other:
+        case "pipe":
+            os.mkfifo(lock)
+        case "folder":
+            lock.mkdir()
+        case "device":
+            lock.symlink_to("/dev/null")
+        case "link":
+            lock.symlink_to(victim)
+    refused = one_line(lambda: update_plan(plan, tmp_path))
+    assert isinstance(refused, MixmoError) and LOCK in str(refused)
+    assert victim.read_text() == "precious" and (tmp_path / PLAN).read_bytes() == planned
+
+
+@pytest.mark.parametrize("name", ["results.json", "results.md", "report.html"])
+def test_results_take_the_place_of_whatever_file_was_there(tmp_path, plan, name):
+    victim, path = tmp_path / "victim", tmp_path / name
+    victim.write_text("precious")
+    console = Console(file=io.StringIO(), width=200)
+    write_comparison([tmp_path], console)
+    whole = path.read_bytes()
+    for damage in (lambda: path.write_bytes(whole[:10]), lambda: path.symlink_to(victim)):
+        path.unlink()
+        damage()
+        one_line(lambda: write_comparison([tmp_path], console))
+        assert victim.read_text() == "precious"
+    path.unlink()
+    path.write_bytes(b"damaged")
+    write_comparison([tmp_path], console)
+    assert path.read_bytes() == whole
+
+
 def test_a_run_whose_epochs_were_lost_is_not_complete(tmp_path, plan):
     run = plan.runs[0]
     folder = run.folder(tmp_path)
@@ -122,7 +162,7 @@ def test_hostile_words_reach_neither_a_terminal_nor_a_page_as_more_than_text(tmp
     assert "\x1b" not in text and "<script>" not in text and "&lt;script>" in text
     console = Console(file=io.StringIO(), width=200)
     for table in results_tables(results):
-        console.print(table)
+        print_table(console, table)
     shown = console.file.getvalue() + "".join(error_lines([read_state(plan.runs[1].folder(tmp_path), plan.runs[1])]))
     assert "\x1b" not in shown and "\u202e" not in shown and "alert(1)" in shown
     assert read_state(folder, run).status == "complete"

@@ -5,6 +5,7 @@ import json
 import os
 import threading
 import time
+from contextlib import ExitStack
 
 import pytest
 from rich.console import Console
@@ -14,8 +15,9 @@ from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.run_state import RunState, read_state, sum_of_seconds_left
 from mixmo_fast.reproduce.status import show_status
 from mixmo_fast.reproduce.tables import states_table, totals_line
-from mixmo_fast.reproduce.watch import States, Watch
+from mixmo_fast.reproduce.watch import SECONDS_BETWEEN_LINES, States, Watch
 from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.tables import print_table
 
 
 @pytest.fixture
@@ -206,7 +208,7 @@ def test_a_low_window_shows_what_goes_on_and_counts_the_rest():
     states[20] = state_of("run20", "running")
     states[25] = state_of("run25", "failed")
     console, file = log()
-    console.print(states_table(states, 5))
+    print_table(console, states_table(states, 5))
     text = file.getvalue()
     assert "run20" in text and "run25" in text and "and 26 others" in text
 
@@ -276,6 +278,30 @@ def test_on_a_terminal_the_table_follows_the_folders(tmp_path, plan):
         write_history(run.folder(tmp_path), [row_of(1, 0.5)])
         wait_for(lambda: "1/6" in file.getvalue())
     assert "0 of 16 complete, 1 running, 15 waiting" in file.getvalue()
+
+
+def test_a_log_gets_a_line_of_what_runs_what_is_done_and_the_time_left(tmp_path, plan):
+    first, *others = plan.runs
+    finish(first.folder(tmp_path), first.config, [row_of(epoch, 0.5, seconds=30.0) for epoch in range(1, 7)])
+    console, file = log()
+    with ExitStack() as held:
+        for run in others[:5]:
+            write_history(run.folder(tmp_path), [row_of(1, 0.5, seconds=30.0)])
+            held.enter_context(hold(run.folder(tmp_path)))
+        with Watch(console, plan, tmp_path, workers=5, seconds=0.02):
+            wait_for(lambda: file.getvalue().count("\n") > 1)
+    line = file.getvalue().splitlines()[0]
+    assert line.startswith("1 of 16 complete, 5 running, 10 waiting; about ") and "left for 5 workers" in line
+    assert line.count(": epoch 1/6") == 4 and f"; running: {others[0].name}, seed " in line
+    assert line.endswith("; and 1 others") and "\x1b" not in line
+
+
+def test_without_a_terminal_the_lines_are_a_minute_apart(tmp_path, plan):
+    assert SECONDS_BETWEEN_LINES == 60
+    console, file = log()
+    with Watch(console, plan, tmp_path):
+        pass
+    assert file.getvalue() == ""
 
 
 def test_a_complete_run_is_read_once(tmp_path, plan):

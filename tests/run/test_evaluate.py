@@ -208,7 +208,8 @@ def test_every_option_on_fashion_mnist(on_fashion_mnist):
     selective = found.selective
     assert found.scores.top1 < selective.accuracy_at_95 < selective.accuracy_at_90 < selective.accuracy_at_80
     record_evaluation(found, on_fashion_mnist.run)
-    assert json.loads((on_fashion_mnist.run / "evaluation.json").read_text())["ood"][0]["dataset"] == "digits"
+    saved = on_fashion_mnist.run / "evaluations" / "last" / "evaluation.json"
+    assert json.loads(saved.read_text())["ood"][0]["dataset"] == "digits"
 
 
 @pytest.mark.campaign

@@ -26,6 +26,7 @@ from mixmo_fast.run.trained import read_weights
 from mixmo_fast.runfolder.names import EVALUATION
 from mixmo_fast.runfolder.predicted import SavedPredictions
 from mixmo_fast.runfolder.record import read_record, write_record
+from mixmo_fast.tables import print_table
 from pipelines.datasets.store import open_dataset, write_manifest
 
 
@@ -288,8 +289,8 @@ def test_tables_are_whole_at_80_columns(predictor, test_images, tmp_path):
     Image.fromarray(test_images[0]).save(deep)
     for images, rows in ((deep, 5), ([deep] * 9, 9)):
         saved = predictions_record(predictor.predict(images), predictor)
-        console = Console(width=80, record=True, markup=False, file=io.StringIO())
-        console.print(predictions_table(saved, members=True))
+        console = Console(width=80, record=True, markup=False, force_terminal=True, file=io.StringIO())
+        print_table(console, predictions_table(saved, members=True))
         text = console.export_text()
         assert max(map(len, text.splitlines())) <= 80 and "…" not in text
         assert text.count(" %") >= rows

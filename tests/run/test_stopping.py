@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from lab import ROOT, Lab, assert_same_tensors, read_history, repeatable
+from lab import ROOT, STEPS, Lab, assert_same_tensors, read_history, repeatable, signal_at
 
 from mixmo_fast.errors import CheckpointError, Stopped
 from mixmo_fast.training import loop
@@ -16,20 +16,8 @@ from mixmo_fast.training.step import EpochSoFar
 from mixmo_fast.training.stopping import Often, stop_requests
 from mixmo_fast.training.within import Within, parse_within
 
-STEPS = 11  # of an epoch
+SO_FAR = {"steps": 3, "rows": 192, "loss": 9.0, "hits": 40}
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
-def signal_at(patch: pytest.MonkeyPatch, epoch: int, step: int, number: signal.Signals) -> None:
-    """Sends this process a signal while that step of that epoch is taken."""
-    whole = loop.learning_rate
-
-    def rate(config, steps_per_epoch, at_epoch, at_step):
-        if (at_epoch, at_step) == (epoch, step):
-            os.kill(os.getpid(), number)
-        return whole(config, steps_per_epoch, at_epoch, at_step)
-
-    patch.setattr(loop, "learning_rate", rate)
 
 
 def assert_same_run(lab: Lab, expected: Lab) -> None:
@@ -132,14 +120,20 @@ def test_a_second_signal_does_what_it_always_did():
 
 
 def test_another_number_of_processes_cannot_finish_the_epoch():
-    within = Within(1.5, (EpochSoFar(3, 96, 7.5, 40), EpochSoFar(3, 96, 7.25, 41)))
+    marks = ((2, 5.0), (3, 7.5))
+    within = Within(1.5, (EpochSoFar(3, 96, 7.5, 40, marks), EpochSoFar(3, 96, 7.25, 41, marks)))
     assert parse_within(within.as_dict(), 2, "x") == within
     with pytest.raises(CheckpointError, match="stopped within an epoch that 2 processes had begun, found 1"):
         parse_within(within.as_dict(), 1, "runs/x")
 
 
 @pytest.mark.parametrize(
-    "within", [{"seconds": "x", "ranks": []}, {"seconds": 1.0, "ranks": []}, {"seconds": 1.0, "ranks": [{"steps": 1}]}]
+    "within",
+    [
+        *({"seconds": "x", "ranks": []}, {"seconds": 1.0, "ranks": []}, {"seconds": 1.0, "ranks": [{"steps": 1}]}),
+        *({"seconds": 1.0, "ranks": [SO_FAR | {"marks": marks}]} for marks in (3, [1], [[1, 2]], [[4, 2.0]])),
+        {"seconds": 1.0, "ranks": [SO_FAR | {"marks": [[2, 2.0]]}, SO_FAR]},
+    ],
 )
 def test_a_damaged_place_is_one_line(lab, within):
     lab.train("schedule.epochs=1", "schedule.milestones={}")

@@ -33,7 +33,7 @@ def test_the_run_folder_holds_everything(trained):
         "first_batch.png",
         *(f"checkpoints/{name}.pt" for name in ("last", "best", "epoch_0002", "epoch_0004")),
     }
-    assert len(list((trained.run / "tensorboard").iterdir())) == 1
+    assert sorted(path.parent.name for path in trained.run.rglob("events.*")) == ["by_step", "tensorboard"]
     assert len((trained.run / "metrics.csv").read_text().splitlines()) == 5
 
 
@@ -168,15 +168,16 @@ def test_divergence_that_only_the_evaluation_sees_is_the_same_error(lab):
 def test_a_run_ends_with_its_page(lab):
     lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)
     summary = json.loads((lab.run / "summary.json").read_text())
-    evaluation = json.loads((lab.run / "evaluation.json").read_text())
+    of_last = lab.run / "evaluations" / "last"
+    evaluation = json.loads((of_last / "evaluation.json").read_text())
     assert evaluation["checkpoint"].endswith("last.pt")
     for name in ("top1", "nll", "ece", "tace", "member_top1", "disagreement"):
         assert evaluation[name] == summary["last"][name]
     page = lab.run / "report.html"
     assert "The recipe in plain words" in page.read_text()
     assert str(page) in lab.printed.getvalue()
-    for name in ("learning_curves", "members", "reliability", "confusion", "selective"):
-        assert (lab.run / f"{name}.png").is_file()
+    assert {path.stem for path in lab.run.glob("*.png")} == {"first_batch", "learning_curves", "members"}
+    assert {path.stem for path in of_last.glob("*.png")} == {"reliability", "confusion", "selective"}
     before = page.stat().st_mtime_ns
     lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # complete, so nothing is to be done
     assert page.stat().st_mtime_ns == before
@@ -184,8 +185,8 @@ def test_a_run_ends_with_its_page(lab):
     lab.train("schedule.epochs=1", "schedule.milestones={}", report=True)  # it died before the page was written
     assert page.is_file()
     lab.train("schedule.epochs=1", "schedule.milestones={}", from_scratch=True)
-    assert not page.exists()
-    assert not (lab.run / "evaluation.json").exists()
+    assert not page.exists() and len(list(lab.run.rglob("events.*"))) == 2
+    assert not of_last.exists()
 
 
 def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
@@ -194,7 +195,7 @@ def test_a_file_where_a_folder_should_be_is_one_error(tmp_path):
         write_text(tmp_path / "file" / "deep" / "x.json", "{}")
 
 
-@pytest.mark.parametrize("name", ["checkpoints", "tensorboard"])
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "tensorboard/by_step"])
 def test_from_scratch_removes_nothing_through_a_link(trained, digits, tmp_path, name):
     lab = Lab(tmp_path, digits)
     shutil.copytree(trained.run, lab.run)

@@ -153,7 +153,7 @@ def test_an_ended_run_makes_its_records_anew_from_its_checkpoint(ended, trained,
     assert "Nothing to train" in ended.printed.getvalue()
 
 
-@pytest.mark.parametrize("name", ["evaluation.json", "report.html"])
+@pytest.mark.parametrize("name", ["evaluations/last/evaluation.json", "report.html"])
 def test_a_damaged_evaluation_or_page_is_made_anew_by_the_same_training(ended, name):
     ended.train(report=True)
     assert page_damage(ended.run) is None
@@ -161,4 +161,4 @@ def test_a_damaged_evaluation_or_page_is_made_anew_by_the_same_training(ended, n
     ended.train(report=True)
     assert f"{name}: " in ended.printed.getvalue() and "it is made anew" in ended.printed.getvalue()
     assert page_damage(ended.run) is None
-    assert read_record(ended.run / "evaluation.json", SavedEvaluation).epoch == 4
+    assert read_record(ended.run / "evaluations" / "last" / "evaluation.json", SavedEvaluation).epoch == 4

@@ -2,16 +2,21 @@
 
 import io
 import json
+import os
+import signal
 from pathlib import Path
 
+import pytest
 import torch
 from places import REPOSITORY
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.run import build
 from mixmo_fast.run.evaluate import evaluate_run
 from mixmo_fast.run.train import train_run
+from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import Checkpoint, load_checkpoint
 
 CONFIG = """
@@ -25,6 +30,7 @@ schedule: {epochs: 4, warmup_steps: 11, milestones: {3: 0.1}}
 checkpoint: {every_epochs: 2}
 step: {precision: fp32}
 """
+STEPS = 11  # of an epoch
 ROOT = REPOSITORY
 NOT_REPEATABLE = ("train_seconds", "test_seconds", "rows_per_second", "process_peak_resident_bytes")
 
@@ -78,8 +84,35 @@ def read_history(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
+def read_events(run: Path, folder: str = "") -> EventAccumulator:
+    """What TensorBoard shows of a run, all of it."""
+    found = EventAccumulator(str(run / "tensorboard" / folder), size_guidance={"images": 0, "scalars": 0})
+    found.Reload()
+    return found
+
+
+def loss_by_step(run: Path) -> dict[int, float]:
+    """The points of that curve in TensorBoard, each of which is there once."""
+    points = read_events(run, "by_step").Scalars("train/loss_by_step")
+    found = {point.step: point.value for point in points}
+    assert len(found) == len(points)
+    return found
+
+
 def repeatable(history: list[dict]) -> list[dict]:
     return [{name: value for name, value in row.items() if name not in NOT_REPEATABLE} for row in history]
+
+
+def signal_at(patch: pytest.MonkeyPatch, epoch: int, step: int, number: signal.Signals) -> None:
+    """Sends this process a signal while that step of that epoch is taken."""
+    whole = loop.learning_rate
+
+    def rate(config, steps_per_epoch, at_epoch, at_step):
+        if (at_epoch, at_step) == (epoch, step):
+            os.kill(os.getpid(), number)
+        return whole(config, steps_per_epoch, at_epoch, at_step)
+
+    patch.setattr(loop, "learning_rate", rate)
 
 
 def again(content: dict) -> Checkpoint:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from lab import CONFIG, ROOT, Lab, drift, fresh_network, read_history
+from lab import CONFIG, ROOT, Lab, drift, fresh_network, loss_by_step, read_history
 from torch import nn
 
 from mixmo_fast.config.load import parse_config
@@ -64,6 +64,7 @@ def test_several_ranks_train_the_same_network(lab):
     (row,), (expected,) = read_history(lab.run), read_history(alone.run)
     assert row["train_loss"] == pytest.approx(expected["train_loss"], rel=1e-5)
     assert row["train_top1"] == pytest.approx(expected["train_top1"], abs=2e-3)
+    assert loss_by_step(lab.run) == pytest.approx(loss_by_step(alone.run), rel=1e-4)
     networks = [load_checkpoint(place.path()).network for place in (alone, lab)]
     assert drift(*networks, fresh_network()) < 2e-2
 

@@ -1,6 +1,7 @@
 """What a person sees while a run trains."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -11,13 +12,13 @@ from mixmo_fast.training.progress import RunProgress, duration
 from mixmo_fast.training.step import EpochSoFar, StepTotals
 
 
-def shown(monkeypatch, terminal: bool) -> str:
+def shown(monkeypatch, terminal: bool, width: int = 150, epochs: int = 2) -> str:
     """Two epochs of three steps on a clock that advances one second a step."""
     clock = iter(range(1000))
     monkeypatch.setattr(progress.time, "perf_counter", lambda: float(next(clock)))
     out = io.StringIO()
-    console = Console(file=out, force_terminal=terminal, width=150)
-    with RunProgress(console, epochs=2, steps_per_epoch=3) as run:
+    console = Console(file=out, force_terminal=terminal, width=width)
+    with RunProgress(console, epochs=epochs, steps_per_epoch=3) as run:
         for epoch in (1, 2):
             for step in range(3):
                 run.step(epoch, step, lambda: StepTotals(loss=1.25, top1=0.5, rows=640))
@@ -48,6 +49,33 @@ def test_a_terminal_sees_loss_accuracy_speed_and_time_left_within_an_epoch(monke
     assert "left" in text
 
 
+@pytest.mark.parametrize(("width", "words"), [(80, "top-1  87.50 %     1,234 rows/s"), (60, "top-1  87.50 %")])
+def test_lines_and_bar_fit_a_narrow_terminal(monkeypatch, width, words):
+    text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown(monkeypatch, terminal=True, width=width, epochs=300))
+    lines = [line for line in re.split(r"[\r\n]+", text) if line]
+    assert max(map(len, lines)) <= width and "…" not in text
+    assert f"epoch   1/300  loss  1.250  {words}" in text
+    assert any("min" in line and line.rstrip().endswith("left") and "━" in line for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_is_waited_for_before_the_first_step_is_named(monkeypatch, terminal):
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    out = io.StringIO()
+    with RunProgress(Console(file=out, force_terminal=terminal, width=150), epochs=1, steps_per_epoch=3) as run:
+        run.now("compiling the training step")
+        if run._bar is not None:
+            assert run._bar.tasks[0].description == "compiling the training step"
+        now[0] = 31.0
+        run.step(1, 0, lambda: StepTotals(loss=1.0, top1=0.5, rows=1))
+    said = out.getvalue()
+    if terminal:
+        assert run._bar.tasks[0].description.startswith("epoch 1/1")
+    else:
+        assert said.splitlines() == ["compiling the training step ...", "the first step took 31 s"]
+
+
 def test_the_device_is_not_waited_for_where_nothing_is_shown():
     def read() -> StepTotals:
         raise AssertionError("reading the totals waits for the device")
@@ -72,7 +100,7 @@ def pace(monkeypatch, times, before=None, steps=10, rows_per_step=160):
     for step, now[0] in enumerate(times, start=first):
         run.step(1, step, lambda step=step: StepTotals(loss=1.0, top1=0.5, rows=(step + 1) * rows_per_step))
         task = run._bar.tasks[0]
-        said.append((task.completed, task.description.rpartition("%  ")[2], task.fields["left"]))
+        said.append((task.completed, task.description.rpartition("%")[2].strip(), task.fields["left"]))
     return said
 
 

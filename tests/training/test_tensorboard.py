@@ -1,20 +1,24 @@
 """What TensorBoard shows of a run, read back with TensorBoard's own reader."""
 
 import io
+import shutil
+import signal
 
 import numpy as np
 import pytest
-from lab import read_history
+from lab import STEPS, Lab, loss_by_step, read_events, read_history, signal_at
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
+from mixmo_fast.errors import Stopped
+from mixmo_fast.training import loop
+from mixmo_fast.training.checkpoint import load_checkpoint, save_checkpoint
+
 
 @pytest.fixture(scope="module")
 def events(trained) -> EventAccumulator:
-    found = EventAccumulator(str(trained.run / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
-    found.Reload()
-    return found
+    return read_events(trained.run)
 
 
 def test_every_score_is_a_curve(events, trained):
@@ -34,6 +38,75 @@ def test_every_score_is_a_curve(events, trained):
 def test_curves_stand_in_groups(events):
     groups = {tag.partition("/")[0] for tag in events.Tags()["scalars"]}
     assert groups == {"train", "test", "members", "speed", "final"}
+
+
+def test_the_loss_is_a_curve_by_step_too(trained):
+    points = loss_by_step(trained.run)
+    assert list(points) == list(range(1, 4 * STEPS + 1))
+    for row in read_history(trained.run):
+        end = row["epoch"] * STEPS
+        of_epoch = [points[step] for step in range(end - STEPS + 1, end + 1)]
+        assert np.mean(of_epoch) == pytest.approx(row["train_loss"], rel=1e-6)
+        assert min(of_epoch) < max(of_epoch)
+
+
+def test_long_epochs_have_means_over_steps(lab, trained, monkeypatch):
+    """Four points an epoch of eleven steps, the last of them over two; stopped within the second of these."""
+    single = loss_by_step(trained.run)
+    monkeypatch.setattr(loop, "_LOSSES_AN_EPOCH", 4)
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, 3, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            lab.train()
+    lab.train()
+    points = loss_by_step(lab.run)
+    assert list(points) == [STEPS * epoch + step for epoch in range(4) for step in (3, 6, 9, 11)]
+    for step, mean in points.items():
+        window = range(step - (1 if step % STEPS == 0 else 2), step + 1)
+        assert mean == pytest.approx(np.mean([single[one] for one in window]), rel=1e-6)
+
+
+def test_a_run_that_was_stopped_has_every_point_once(lab, trained, monkeypatch):
+    """Within epochs and behind one, twice before there is any epoch."""
+    for place in ((1, 3), (1, 7), (2, STEPS - 1), (4, 1)):
+        with monkeypatch.context() as patch:
+            signal_at(patch, *place, signal.SIGTERM)
+            with pytest.raises(Stopped):
+                lab.train()
+    lab.train()
+    assert loss_by_step(lab.run) == loss_by_step(trained.run)
+    for tag in ("train/loss", "test/top1"):
+        curves = [
+            [(point.step, point.value) for point in read_events(run).Scalars(tag)] for run in (lab.run, trained.run)
+        ]
+        assert curves[0] == curves[1]
+
+
+def test_a_run_that_was_killed_behind_its_checkpoint_has_every_point_once(tmp_path, digits, trained):
+    lab = Lab(tmp_path, digits)
+    shutil.copytree(trained.run, lab.run)
+    shutil.copyfile(lab.path("epoch_0002"), lab.path("last"))
+    (lab.run / "summary.json").unlink()
+    lab.train()
+    assert len(list(lab.run.rglob("events.*"))) == 4
+    assert loss_by_step(lab.run) == loss_by_step(trained.run)
+    assert [point.step for point in read_events(lab.run).Scalars("train/loss")] == [1, 2, 3, 4]
+
+
+def test_a_run_stopped_by_an_earlier_version_goes_on_with_a_longer_window(lab, trained, monkeypatch):
+    """Which left no losses of the windows before."""
+    with monkeypatch.context() as patch:
+        signal_at(patch, 2, 6, signal.SIGTERM)
+        with pytest.raises(Stopped):
+            lab.train()
+    kept = load_checkpoint(lab.path())
+    for rank in kept.within["ranks"]:
+        del rank["marks"]
+    save_checkpoint(kept, lab.path())
+    lab.train()
+    points, single = loss_by_step(lab.run), loss_by_step(trained.run)
+    assert points.keys() == single.keys() - set(range(STEPS + 1, STEPS + 8))
+    assert points[STEPS + 8] == pytest.approx(np.mean([single[STEPS + step] for step in range(1, 9)]), rel=1e-6)
 
 
 def test_the_mixed_batch_is_a_picture(events, trained):
