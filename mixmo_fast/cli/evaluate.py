@@ -82,7 +82,11 @@ def evaluate(
     out: OutOption = None,
     wide: WideOption = False,
 ) -> None:
-    """Evaluate a checkpoint on the test split, and draw what was found."""
+    """Evaluate a checkpoint on the test split, and draw what was found.
+
+    By default that of the last epoch, whose accuracy the paper reports; best
+    is chosen by its own test accuracy, and flatters. Each keeps what is its own.
+    """
     require_writable(json_file, save_predictions)
     require_folder(out)
     console = make_console()
@@ -151,6 +155,8 @@ def inspect(
 
 
 def _record(record, found, out: Path | None, console) -> None:
+    from mixmo_fast.terminal import waiting
+
     folder = out or (None if found.trained.on else found.trained.run)
     if folder is None and found.trained.on:
         console.print(f"{found.trained.run} keeps what it has of its own data: --json FILE or --out FOLDER keeps this")
@@ -158,5 +164,6 @@ def _record(record, found, out: Path | None, console) -> None:
     if folder is None:
         console.print("The checkpoint is in no run folder, so no pictures were drawn: --out FOLDER says where to")
         return
-    record(found, folder)
-    console.print(f"Numbers and pictures are in {folder}")
+    with waiting(console, "drawing pictures and page"):
+        place = record(found, folder)
+    console.print(f"Numbers and pictures are in {place}")
