@@ -50,7 +50,7 @@ def test_what_is_no_run_folder_brings_the_near_ones_to_mind(command, trained, mo
         form = ("--format", "onnx") if words[0] == "export" else ()
         code, _, err = command(*words, *form)
         assert (code, err.count("\n")) == (2, 1)
-        assert f"{words[1]}: not there; allowed: a run folder, or" in err and err.endswith(
+        assert f"{words[1]}: not there; allowed: a run folder, a checkpoint, or" in err and err.endswith(
             "; did you mean runs/tiny?\n"
         )
     assert "did you mean" not in command("evaluate", "quickstart")[2]
