@@ -20,6 +20,7 @@ from torch import Tensor
 from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.evaluation.metrics import Ensemble, Scores, ensemble_logits, evaluate_logits
+from mixmo_fast.files import open_regular
 from mixmo_fast.runfolder.evaluated import SavedRobustness
 from mixmo_fast.runfolder.names import EVALUATION, evaluation_folders
 from mixmo_fast.runfolder.record import Record
@@ -202,7 +203,8 @@ def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
 
 def _read_evaluation(file: Path) -> _EvaluationFile:
     try:
-        return _EvaluationFile.model_validate_json(file.read_bytes(), strict=True)
+        with open_regular(file) as content:
+            return _EvaluationFile.model_validate_json(content.read(), strict=True)
     except OSError as error:
         raise MixmoError(f"{file}: cannot be read ({error.strerror}); `mixmo-fast evaluate` writes it") from error
     except ValidationError as error:

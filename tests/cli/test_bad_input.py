@@ -80,3 +80,10 @@ def test_an_empty_archive_is_a_short_line(command, tmp_path):
 def test_measurements_are_read_from_files_alone(command, folder, place):
     code, _, err = command("reproduce", "good.yaml", "--dry-run", "--measured", place)
     assert code == 2 and err.startswith(f"mixmo-fast: --measured {place}: cannot read: ")
+
+
+@pytest.mark.parametrize("place", ["/dev/zero", "/dev/null", "nope"])
+def test_another_runs_evaluation_is_read_from_a_file_alone(command, trained, tmp_path, place):
+    words = ("--data", trained.data, "--robustness", "synthetic", "--out", tmp_path)
+    code, _, err = command("evaluate", trained.run, *words, "--mce-against", place)
+    assert (code, err.count("\n")) == (2, 1) and f"{place}: cannot be read (" in err
