@@ -127,6 +127,7 @@ def _measure(
         for name in plan.pipelines:
             if name in skipped:
                 continue
+            say(f"{name} starts")
             process = processes.enter_context(_Process(name))
             try:
                 process.first = process.ask(

@@ -15,7 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 _LEAST = {"name": 20, "prose": 20}  # characters, of what may be narrower than it is
-_BARELY = 4  # likewise, where even that does not fit
+_MOST = 40  # likewise, of names that are shortened only where they still differ
+_BARELY = 4  # likewise, where even the least does not fit
 _WIDEST = 160  # characters of a line in which prose is wrapped where nothing has to be
 
 Cell = str | Text
@@ -84,16 +85,16 @@ def fitted(sheet: Sheet, room: int | None) -> tuple[Table, int]:
             break
         shown.remove(last)
     columns, cells = [sheet.columns[place] for place in shown], [texts[place] for place in shown]
-    widths = _spread([least[place] for place in shown], columns, cells, room or _WIDEST)
+    widths = _spread([least[place] for place in shown], columns, cells, room)
     table = Table(width=_width(widths))
     for column, width in zip(columns, widths, strict=True):
         justify: Literal["left", "right"] = "right" if column.kind == "number" else "left"
         table.add_column(Text(column.head), width=width, justify=justify, overflow="fold")
     for place, width in enumerate(widths):
         names = [cell.plain for cell in cells[place]]
-        short = shortened(names, width) if columns[place].kind == "name" else names
-        if len(set(short)) == len(set(names)):  # or else they are whole, in several lines
-            cells[place] = [Text(name, style=cell.style) for name, cell in zip(short, cells[place], strict=True)]
+        if columns[place].kind == "name" and _differ(names, width):  # or else they are whole, in several lines
+            short = zip(shortened(names, width), cells[place], strict=True)
+            cells[place] = [Text(name, style=cell.style) for name, cell in short]
     for number, row in enumerate(zip(*cells, strict=True)):
         table.add_row(*row, end_section=number in sheet.rules)
     return table, len(least) - len(shown)
@@ -132,28 +133,35 @@ def _least(column: Column, cells: Sequence[Text], unbounded: bool) -> int:
         return max(natural, head)
     least = min(natural, _LEAST[column.kind])
     if column.kind == "name":
-        different = list(dict.fromkeys(cell.plain for cell in cells))
-        while least < natural and len(set(shortened(different, least))) < len(different):
-            least += 1
+        names = [cell.plain for cell in cells]
+        least = next((width for width in range(least, min(natural, _MOST) + 1) if _differ(names, width)), least)
     return max(least, head)
 
 
-def _spread(least: Sequence[int], columns: Sequence[Column], cells: Sequence[Sequence[Text]], room: int) -> list[int]:
+def _differ(names: Sequence[str], width: int) -> bool:
+    """Whether different names are still that once they are shortened."""
+    different = list(dict.fromkeys(names))
+    return len(set(shortened(different, width))) == len(different)
+
+
+def _spread(
+    least: Sequence[int], columns: Sequence[Column], cells: Sequence[Sequence[Text]], room: int | None
+) -> list[int]:
     """The widths of columns, for which what is left of the room goes where most is missing."""
     widths = list(least)
     natural = [
         max(cell_len(column.head), *(_longest(cell.plain.split("\n")) for cell in own), 0)
         for column, own in zip(columns, cells, strict=True)
     ]
-    for _ in range(room - _width(widths)):
+    for _ in range((room or _WIDEST) - _width(widths)):
         place = max(range(len(widths)), key=lambda place: natural[place] - widths[place])
         if natural[place] <= widths[place]:
             break
         widths[place] += 1
     narrower = [place for place, column in enumerate(columns) if column.kind in _LEAST]
-    while _width(widths) > room and narrower:
+    while room is not None and _width(widths) > room and narrower:
         place = max(narrower, key=lambda place: widths[place])
-        if widths[place] <= _BARELY or room == _WIDEST:
+        if widths[place] <= _BARELY:
             break
         widths[place] -= 1
     return widths

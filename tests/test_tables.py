@@ -189,6 +189,14 @@ def test_rows_of_different_runs_can_be_told_apart_on_any_terminal():
         assert (names == set(NAMES)) == (width == 60)  # where they are in several lines each
 
 
+def test_names_that_no_cut_keeps_apart_are_whole_in_several_lines():
+    names = ["a" * 60 + first + "b" * 60 + last + "c" * 60 for first in "xy" for last in "xy"]
+    sheet = Sheet((Column("run", "name"), Column("loss")), tuple((name, "1.25") for name in names))
+    lines = printed(sheet, 50)
+    assert max(map(len, lines)) <= 50
+    assert "".join(column_texts(lines)[0].split()).removeprefix("run") == "".join(names)
+
+
 def test_a_table_without_rows_is_a_head():
     lines = printed(Sheet((Column("run", "name"), Column("loss")), (), "Nothing yet"), 80)
     assert lines[0] == "Nothing yet" and "loss" in lines[2]

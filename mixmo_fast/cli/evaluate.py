@@ -155,6 +155,8 @@ def inspect(
 
 
 def _record(record, found, out: Path | None, console) -> None:
+    from mixmo_fast.terminal import waiting
+
     folder = out or (None if found.trained.on else found.trained.run)
     if folder is None and found.trained.on:
         console.print(f"{found.trained.run} keeps what it has of its own data: --json FILE or --out FOLDER keeps this")
@@ -162,4 +164,6 @@ def _record(record, found, out: Path | None, console) -> None:
     if folder is None:
         console.print("The checkpoint is in no run folder, so no pictures were drawn: --out FOLDER says where to")
         return
-    console.print(f"Numbers and pictures are in {record(found, folder)}")
+    with waiting(console, "drawing pictures and page"):
+        place = record(found, folder)
+    console.print(f"Numbers and pictures are in {place}")

@@ -1,6 +1,7 @@
 """What the commands' command lines have in common: options, and how they print."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -50,6 +51,8 @@ WideOption = Annotated[bool, typer.Option("--wide", help="Show all columns of ta
 WHEN_ALONE = {"--robustness": "auto", "--profile": "20"}
 """What an option means whose value may be left out; the parser itself knows no such thing."""
 
+_SECONDS_BETWEEN_LINES = 60.0
+
 
 def make_console():
     """Where commands print."""
@@ -63,11 +66,11 @@ def make_console():
 
 
 class BarOfWork:
-    """A progress bar that appears with the first report of work; where there is no terminal, a line at the start.
+    """A progress bar; where there is no terminal, a line at the start and one a minute.
 
     Args:
         console: Where to.
-        what: All of the work, for which a bar without an end stands until some of it is counted.
+        what: All of the work, which a bar without an end names until some of it is counted.
     """
 
     def __init__(self, console, what: str):
@@ -78,11 +81,9 @@ class BarOfWork:
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self):
-        from mixmo_fast.terminal import say
-
         self._bar.start()
         if self._bar.disable:
-            say(self._console, f"{self._what} ...")
+            self._say(f"{self._what} ...")
         else:
             self._tasks[""] = self._bar.add_task(self._what, total=None)
         return self
@@ -90,8 +91,20 @@ class BarOfWork:
     def __exit__(self, *_):
         self._bar.stop()
 
+    def _say(self, line: str) -> None:
+        from mixmo_fast.terminal import say
+
+        say(self._console, line)
+        self._said = time.monotonic()
+
     def show(self, description: str, done: int, total: int) -> None:
         """Reports `done` of `total` pieces of some work."""
+        if self._bar.disable:
+            if time.monotonic() - self._said >= _SECONDS_BETWEEN_LINES:
+                self._say(f"{description}: {done:,} of {total:,}")
+            return
+        if "" in self._tasks:
+            self._bar.remove_task(self._tasks.pop(""))
         if description not in self._tasks:
             self._tasks[description] = self._bar.add_task(description, total=total)
         self._bar.update(self._tasks[description], completed=done, total=total)

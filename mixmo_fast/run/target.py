@@ -10,6 +10,7 @@ from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths, is_run_folder
 from mixmo_fast.training.checkpoint import load_checkpoint
 
 _OF_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
+_DIGITS = 10  # of an epoch's number
 _RUNS_NAMED = 5  # at most, by a message
 
 
@@ -60,7 +61,7 @@ def checkpoint_path(which: str, paths: CheckpointPaths, target: Path) -> Path:
         return target
     if which in ("best", "last"):
         path = paths.best if which == "best" else paths.last
-    elif which.isdecimal():
+    elif which.isdecimal() and len(which) < _DIGITS:
         path = paths.epoch(int(which))
         if not path.is_file() and paths.last.is_file() and load_checkpoint(paths.last).epoch == int(which):
             path = paths.last

@@ -89,8 +89,8 @@ def is_run_folder(folder: Path) -> bool:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether anything of a run is there yet, be it a log alone."""
-    return any((folder / name).exists() for name in (CONFIG, METRICS, CHECKPOINTS, LOG))
+    """Whether anything of a run is there yet; a log alone is of a process that still loads torch, or did no more."""
+    return any((folder / name).exists() for name in (CONFIG, METRICS, CHECKPOINTS))
 
 
 def has_ended(folder: Path) -> bool:

@@ -211,7 +211,8 @@ def test_divergence_has_an_exit_code_of_its_own(run, config, digits, monkeypatch
         raise DivergedError("in epoch 2 the loss is not finite")
 
     monkeypatch.setattr("mixmo_fast.run.train.train_run", diverge)
-    assert run("train", config, "--data", digits) == (3, "", "mixmo-fast: in epoch 2 the loss is not finite\n")
+    code, _, err = run("train", config, "--data", digits)
+    assert (code, err) == (3, "mixmo-fast: in epoch 2 the loss is not finite\n")
 
 
 def test_a_runs_folder_that_cannot_be_written_is_one_line(run, config, digits, tmp_path):

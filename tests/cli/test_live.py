@@ -12,6 +12,7 @@ import pytest
 from lab import ROOT
 from rich.console import Console
 
+from mixmo_fast.cli import options
 from mixmo_fast.run.page import report_run
 from mixmo_fast.terminal import waiting
 
@@ -109,6 +110,27 @@ def test_a_log_of_a_training_names_first_step_and_pictures(trained):
     epochs = [number for number, line in enumerate(lines) if line.startswith("epoch ")]
     assert order[0] < epochs[0] and epochs[-1] < order[1]
     assert lines[epochs[-1]].endswith(" left")
+
+
+def test_long_work_in_a_log_is_a_line_a_minute(monkeypatch):
+    now, out = [1000.0], io.StringIO()
+    monkeypatch.setattr(options.time, "monotonic", lambda: now[0])
+    with options.BarOfWork(Console(file=out, width=80), "converting tinyimagenet") as bar:
+        for done, now[0] in ((10, 1030.0), (20, 1060.0), (30, 1090.0), (1234, 1125.0)):
+            bar.show("training images", done, 100_000)
+    assert out.getvalue().splitlines() == [
+        "converting tinyimagenet ...",
+        "training images: 20 of 100,000",
+        "training images: 1,234 of 100,000",
+    ]
+
+
+def test_a_bar_gives_way_to_what_is_counted():
+    bar = options.BarOfWork(Console(file=io.StringIO(), force_terminal=True, width=80), "evaluating")
+    with bar:
+        assert [(task.description, task.total) for task in bar._bar.tasks] == [("evaluating", None)]
+        bar.show("test images", 1, 15)
+        assert [(task.description, task.total) for task in bar._bar.tasks] == [("test images", 15)]
 
 
 def test_what_is_waited_for_is_text_on_a_terminal():

@@ -17,6 +17,7 @@ from mixmo_fast.reproduce.status import show_status
 from mixmo_fast.reproduce.tables import states_table, totals_line
 from mixmo_fast.reproduce.watch import SECONDS_BETWEEN_LINES, States, Watch
 from mixmo_fast.runfolder.lock import hold
+from mixmo_fast.runfolder.names import CONFIG, LOG
 from mixmo_fast.tables import print_table
 
 
@@ -109,6 +110,15 @@ def test_a_run_is_running_exactly_while_its_lock_is_held(tmp_path, run):
     begin(folder, run.config, [row_of(1, 0.5)])
     with hold(folder):
         assert read_state(folder, run).status == "running"
+    assert read_state(folder, run).status == "stopped"
+
+
+def test_a_run_whose_process_has_only_opened_its_log_waits(tmp_path, run):
+    folder = run.folder(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / LOG).touch()
+    assert read_state(folder, run).status == "waiting"
+    (folder / CONFIG).touch()
     assert read_state(folder, run).status == "stopped"
 
 
