@@ -1,4 +1,4 @@
-# mixmo-fast in a container; docs/containers.md has the commands that build and run it.
+# mixmo-fast in a container; docs/training.md has the commands that build and run it.
 #
 # torch's wheels for Linux have CUDA in them and run on CPUs as well, so one image serves both. BASE is any image with
 # apt-get, among them CUDA's own: Python is added where there is none.

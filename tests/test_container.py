@@ -68,8 +68,10 @@ def test_every_line_is_one_that_a_shell_understands():
         assert (done.returncode, done.stderr) == (0, ""), rest
 
 
-def test_its_words_for_extras_and_packages_are_those_of_the_project():
+def test_its_words_for_documents_extras_and_packages_are_those_of_the_project():
     text = (REPOSITORY / "Dockerfile").read_text()
+    (document,) = re.findall(r"docs/\S+", text)
+    assert "docker build" in (REPOSITORY / document).read_text()
     named = re.search(r"^# Of pyproject.toml, with commas between: (.*)\.$", text, flags=re.MULTILINE)[1].split(", ")
     assert named == [extra for extra in PROJECT["project"]["optional-dependencies"] if extra != "test"]
     of_ffcv = re.search(r"\*,ffcv,\*\) packages=\"\$packages (.*)\" ;;", text)[1]

@@ -50,11 +50,11 @@ def benchmark(
     """Measure how fast the pipelines deliver batches, side by side."""
     from mixmo_fast.terminal import waiting
 
+    require_writable(json_file, plot)
     console = make_console()
     with waiting(console, f"{config.stem}: loading torch"):
         from benchmarks.command import run_benchmark
 
-    require_writable(json_file, plot)
     run_benchmark(
         config,
         data,

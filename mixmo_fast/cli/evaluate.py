@@ -82,7 +82,11 @@ def evaluate(
     out: OutOption = None,
     wide: WideOption = False,
 ) -> None:
-    """Evaluate a checkpoint on the test split, and draw what was found."""
+    """Evaluate a checkpoint on the test split, and draw what was found.
+
+    By default that of the last epoch, whose accuracy the paper reports; best
+    is chosen by its own test accuracy, and flatters. Each keeps what is its own.
+    """
     require_writable(json_file, save_predictions)
     require_folder(out)
     console = make_console()
@@ -161,5 +165,5 @@ def _record(record, found, out: Path | None, console) -> None:
         console.print("The checkpoint is in no run folder, so no pictures were drawn: --out FOLDER says where to")
         return
     with waiting(console, "drawing pictures and page"):
-        record(found, folder)
-    console.print(f"Numbers and pictures are in {folder}")
+        place = record(found, folder)
+    console.print(f"Numbers and pictures are in {place}")

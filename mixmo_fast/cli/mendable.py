@@ -5,10 +5,11 @@ import re
 import traceback
 from pathlib import Path
 
-from mixmo_fast.errors import MixmoError
+from mixmo_fast.errors import MixmoError, shorten
 from mixmo_fast.files import is_no_room, reason
 
 _LESS = "lower batch.rows, evaluation.rows or network.width (--set batch.rows=32), or end what else uses this"
+_NO_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -34,6 +35,8 @@ def require_a_folder() -> None:
 def _of_the_system(error: OSError) -> str | None:
     """No room for whatever was being written, or no permission; the program's own files say more by themselves."""
     path = f"{error.filename}: " if error.filename else ""
+    if error.errno in _NO_NAME:
+        return f"{shorten(str(error.filename))}: {error.strerror}"
     if error.errno in _REFUSED:
         return f"{path}{error.strerror}; nothing older is lost"
     if not is_no_room(error):

@@ -21,6 +21,7 @@ from mixmo_fast.cli.options import (
     make_console,
 )
 from mixmo_fast.cli.targets import require_folder, require_writable
+from mixmo_fast.errors import MixmoError
 
 
 def predict(
@@ -65,7 +66,8 @@ def predict(
     if json_file is not None:
         write_record(json_file, saved, indent=1)
     if not len(found):
-        raise typer.Exit(2)
+        first = saved.images[0]
+        raise MixmoError(f"no picture could be predicted, of {len(saved.images)}; {first.image}: {first.problem}")
 
 
 def export(

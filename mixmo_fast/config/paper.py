@@ -16,7 +16,7 @@ from typing import Any
 from mixmo_fast.config.load import check_config, yaml_line
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import run_title
-from mixmo_fast.errors import ConfigError
+from mixmo_fast.errors import ConfigError, shorten
 from mixmo_fast.files import write_text
 from mixmo_fast.networks.kinds import KINDS, network_of_run_name
 
@@ -134,7 +134,7 @@ def paper_config(name: str) -> Config:
     match = _NAME.fullmatch(name)
     network = network_of_run_name(match["network"]) if match else None
     if match is None or network is None:
-        raise ConfigError(f"{name!r}: no name of a run, allowed: {_GRAMMAR}")
+        raise ConfigError(f"{shorten(repr(name))}: no name of a run, allowed: {_GRAMMAR}")
     part = match.groupdict()
     recipe = RECIPES[part["dataset"]]
     members, repetitions = int(part["members"] or 1), int(part["repetitions"])

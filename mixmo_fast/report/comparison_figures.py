@@ -17,7 +17,7 @@ from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.compared import ConfigurationResult, SeedResult, images_of, labels_of
 from mixmo_fast.report.comparison_text import difference_text, percent_text, published_text
 from mixmo_fast.report.drawing import HEIGHT_IN, Plot
-from mixmo_fast.report.figures import draw_interval, member_label, member_line
+from mixmo_fast.report.figures import aside, draw_interval, member_label, member_line
 from mixmo_fast.report.words import percent, short
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -106,12 +106,16 @@ def curves_of(row: ConfigurationResult, label: str) -> Plot | None:
         for number, values in enumerate(members):
             if values:
                 label = member_label(number, row.members)
-                axes.plot(*zip(*values, strict=True), marker=_dot(values), label=label, **member_line(theme, number))
+                epochs, top1 = zip(*values, strict=True)
+                places = aside(epochs, number + 1)
+                axes.plot(places, top1, marker=_dot(values), label=label, **member_line(theme, number))
         if len(seeds) > 1:
             for number, seed in enumerate(seeds):
                 pairs = [(epoch.epoch, epoch.top1) for epoch in seed.history if epoch.top1 is not None]
                 name = "each seed" if number == 0 else None
-                axes.plot(*zip(*pairs, strict=True), color=theme.quiet, linewidth=0.7, marker=_dot(pairs), label=name)
+                epochs, top1 = zip(*pairs, strict=True)
+                places = aside(epochs, -number - 1)
+                axes.plot(places, top1, color=theme.quiet, linewidth=0.7, marker=_dot(pairs), label=name)
         if mean:
             name = "ensemble" if row.members > 1 else "network"
             epochs, top1 = zip(*mean, strict=True)

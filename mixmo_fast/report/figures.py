@@ -24,6 +24,7 @@ from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.schedule import learning_rate
 
 _MARKED_EPOCHS = 60  # more of them are a line without dots
+_BESIDE = 0.08  # epochs
 _WARMUP_POINTS = 100  # of a curve
 _NAMED_MEMBERS = 6  # more of them share one line of the legend
 _LINE_STYLES = ("-", "--", ":")  # tell members apart whose colours come again
@@ -70,7 +71,8 @@ def test_top1(history: Sequence[Epoch], images: int | None = None) -> Plot | Non
             for member in range(members):
                 values = [row.member_top1[member] if len(row.member_top1) == members else None for row in rows]
                 label = member_label(member, members)
-                axes.plot(epochs, _gaps(values), marker=_marker(rows), label=label, **member_line(theme, member))
+                places = aside(epochs, member + 1)
+                axes.plot(places, _gaps(values), marker=_marker(rows), label=label, **member_line(theme, member))
         if images:
             draw_interval(axes, theme, epochs, [row.top1 for row in rows], images)
         axes.plot(epochs, [row.top1 for row in rows], marker=_marker(rows), color=theme.text, label=name)
@@ -107,6 +109,11 @@ def draw_interval(axes: Axes, theme: Theme, epochs: Sequence[int], top1: Sequenc
         axes.vlines(epochs, lows, highs, color=theme.text, alpha=0.2, linewidth=9, label=interval_label(images))
     else:
         axes.fill_between(epochs, lows, highs, color=theme.text, alpha=0.15, linewidth=0, label=interval_label(images))
+
+
+def aside(epochs: Sequence[int], places: int) -> list[float]:
+    """Where to draw one of several curves: at its epochs, but beside them where it is a dot that would hide another."""
+    return [epochs[0] + _BESIDE * places] if len(epochs) == 1 else list(epochs)
 
 
 def learning_rates(history: Sequence[Epoch], planned: Planned | None = None) -> Plot | None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mixmo_fast.config.schema import AnyNetwork, NetworkConfig
 from mixmo_fast.errors import MixmoError
+from mixmo_fast.files import open_regular
 from mixmo_fast.networks.kinds import network_of_short_name
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.names import SHARED_GPU, SUMMARY
@@ -86,7 +87,8 @@ def read_speed(path: Path) -> Speed:
         MixmoError: When the file cannot be read, is something else, or that step could not be measured.
     """
     try:
-        found = _BENCHMARK.validate_python(json.loads(path.read_text(encoding="utf-8")))
+        with open_regular(path) as file:
+            found = _BENCHMARK.validate_python(json.loads(file.read()))
     except OSError as error:
         raise MixmoError(f"--measured {path}: cannot read: {error.strerror}") from error
     except ValidationError as error:

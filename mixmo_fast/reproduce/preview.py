@@ -23,6 +23,7 @@ from mixmo_fast.reproduce.estimate import MEASURE, Estimate, Speed, estimate
 from mixmo_fast.reproduce.jobs import is_complete
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.tables import Cell, Column, Sheet
+from mixmo_fast.training.progress import duration
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def preview_table(runs: Sequence[PlannedRun], speeds: Sequence[Speed], out: Path
         columns=(
             Column("configuration", "name"),
             *(Column("seeds"), Column("epochs"), Column("rows", rank=2), Column("PFLOP", rank=1)),
-            *(Column("hours"), Column("from", rank=3), Column("disk")),
+            *(Column("time"), Column("from", rank=3), Column("disk")),
         ),
         rows=(*rows, tuple(Text(cell, style="bold") for cell in totals)),
         title=f"{len(runs)} runs into {out}; each row is of all seeds together",
@@ -98,26 +99,26 @@ def preview_lines(
     lines = []
     if len(left) < len(runs):
         hours = cost_of(left, speeds).hours
-        still = f", {_hours(hours)} hours of one worker" if hours is not None and left else ""
+        still = f", {duration(3600 * hours)} of one worker" if hours is not None and left else ""
         lines.append(f"{len(runs) - len(left)} of {len(runs)} runs are complete already; {len(left)} are left{still}")
     if not speeds:
         lines.append(
-            f"Hours: not measured. `{MEASURE}` measures a training step, and --measured FILE.json takes its result; "
+            f"Time: not measured. `{MEASURE}` measures a training step, and --measured FILE.json takes its result; "
             "so do runs that are complete here"
         )
     else:
         sources = dict.fromkeys(one.source for run in runs if (one := estimate(run, speeds)))
         lines.append(
-            "Hours are of one worker, training alone, evaluation and starting excluded, from speeds measured in "
+            "Times are of one worker, training alone, evaluation and starting excluded, from speeds measured in "
             f"{'; '.join(sources)}. Those marked `by work` are carried over from another network by MACs"
         )
         hours = cost_of(left, speeds).hours
         if workers and workers > 1 and hours:
-            lines.append(f"On {workers} workers: {_hours(hours / workers)} hours at least")
+            lines.append(f"On {workers} workers: {duration(3600 * hours / workers)} at least")
     if runs_per_gpu > 1:
         lines.append(
             f"--runs-per-gpu {runs_per_gpu}: not measured; {runs_per_gpu} runs on a GPU are assumed to take "
-            f"{runs_per_gpu} times as long as one, so hours are those of one run at a time on each"
+            f"{runs_per_gpu} times as long as one, so times are those of one run at a time on each"
         )
     missing = unconverted(left, data)
     folders = bytes_left(left, out)
@@ -134,11 +135,7 @@ def _numbers(cost: Cost, expected: Estimate | None) -> tuple[str, ...]:
     return (
         f"{cost.rows:,}",
         f"{cost.flop / 1e15:,.2f}" if cost.flop < 1e17 else f"{cost.flop / 1e15:,.0f}",
-        UNKNOWN if cost.hours is None else _hours(cost.hours),
+        UNKNOWN if cost.hours is None else duration(3600 * cost.hours),
         expected.basis if expected else "",
         in_words(cost.checkpoint_bytes),
     )
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.1f}" if hours >= 1 else f"{hours:.3f}"

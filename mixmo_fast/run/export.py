@@ -6,7 +6,7 @@ from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import LibraryNetworkConfig
 from mixmo_fast.errors import CheckpointError
 from mixmo_fast.networks.kinds import KINDS
-from mixmo_fast.run.trained import checkpoint_path, run_of
+from mixmo_fast.run.target import checkpoint_path, run_of
 from mixmo_fast.training.checkpoint import load_checkpoint
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, save_reference_checkpoint
 

@@ -47,12 +47,15 @@ _PICTURES_OF_BEFORE = (
 )
 
 
-def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
+def record_evaluation(evaluation: "Evaluation", folder: Path) -> Path:
     """Writes an evaluation, and draws what can be drawn of it.
 
     Args:
         evaluation: What was found.
         folder: A run folder, which has a folder for each checkpoint; or any other, which is this one's own.
+
+    Returns:
+        The folder that has the record now.
 
     Raises:
         MixmoError: When something cannot be written.
@@ -70,13 +73,15 @@ def record_evaluation(evaluation: "Evaluation", folder: Path) -> None:
     if place != folder:
         _drop_inspection_of_others(place, found)
     _refresh(folder, evaluation)
+    return place
 
 
-def record_inspection(inspection: "Inspection", folder: Path) -> None:
-    """Writes an inspection, and draws what can be drawn of it; arguments and errors as `record_evaluation`."""
+def record_inspection(inspection: "Inspection", folder: Path) -> Path:
+    """Writes an inspection, and draws what can be drawn of it; all else is as with `record_evaluation`."""
     place = _place(folder, inspection.trained.checkpoint.stem)
     write_record(place / INSPECTION, inspection.record())
     _refresh(folder, inspection)
+    return place
 
 
 def report_run(folder: Path, data: Path, device: str, console: Console) -> None:
@@ -129,18 +134,20 @@ def draw_run(folder: Path, config: Config, data: "DatasetInfo | Dataset | None")
 def page_damage(folder: Path) -> str | None:
     """What of an ended run's page and of the evaluation of `last` on it is to be made anew, and why; None: nothing.
 
-    Empty where nothing was drawn since the run ended, or `last` not evaluated, which is no damage.
+    Empty where nothing was drawn since the run ended, or its last epoch not evaluated, which is no damage.
     """
     page = folder / PAGE
     try:
         alone = read_record(folder / EVALUATION, SavedEvaluation)
         last = read_record(folder / EVALUATIONS / "last" / EVALUATION, SavedEvaluation)
-        text = read_text(page)
+        summary, text = read_record(folder / SUMMARY, RunSummary), read_text(page)
     except MixmoError as error:
         return str(error)
     if text is None or page.stat().st_mtime_ns <= (folder / SUMMARY).stat().st_mtime_ns:
         return ""
-    if last is None and (alone is None or checkpoint_of(alone) != "last"):
+    if last is None and alone and checkpoint_of(alone) == "last":
+        last = alone
+    if last is None or (summary and summary.epochs not in (None, last.epoch)):
         return ""
     return None if text.rstrip().endswith("</html>") else f"{page}: not a whole page"
 

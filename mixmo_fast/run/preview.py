@@ -70,7 +70,7 @@ def preview_run(
     how_loaded = build.PipelineOptions(pipeline, workers=1)
     _check_range("--rows-shown", rows_shown, 1, _MOST_ROWS_SHOWN)
     _check_range("--epoch", epoch, 1, config.schedule.epochs)
-    _prepare(out)
+    _require_picture(out)
     # Whatever the run computes in, the pixels are the same, and fp32 is everywhere.
     place = build.choose_device(device)
     dataset = build.ensure_dataset(config.data.dataset, data, notify)
@@ -207,17 +207,11 @@ def _check_range(option: str, value: int, low: int, high: int) -> None:
         raise ConfigError(f"{option}: found {value}, allowed are {low} to {high}")
 
 
-def _prepare(path: Path) -> None:
-    """Refuses what cannot become a picture, and makes the folder for it."""
+def _require_picture(path: Path) -> None:
+    """Refuses what cannot become a picture."""
     from matplotlib.figure import Figure
 
     formats = Figure().canvas.get_supported_filetypes().keys() - {"pgf"}  # which wants a TeX installation
     if path.suffix.lower().removeprefix(".") not in formats:
         found = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
         raise MixmoError(f"--out {path}: found {found}, allowed are .{', .'.join(sorted(formats))}")
-    if path.is_dir():
-        raise MixmoError(f"--out {path}: is a folder; name a file")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise MixmoError(f"{path}: cannot write: {error.strerror or error}") from error

@@ -3,10 +3,8 @@
 Everything that evaluates or inspects starts here.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 
@@ -17,21 +15,18 @@ from mixmo_fast.batch import EvaluationBatches
 from mixmo_fast.config.load import load_config, parse_config
 from mixmo_fast.config.schema import Config
 from mixmo_fast.config.titles import network_in_short
-from mixmo_fast.errors import CheckpointError, ConfigError
+from mixmo_fast.errors import CheckpointError
 from mixmo_fast.evaluation.evaluate import predict
-from mixmo_fast.files import open_regular
 from mixmo_fast.networks.multi import MixMo
 from mixmo_fast.run import build
 from mixmo_fast.run.same_data import as_test_of, data_of, ensure_data, require_same_data
-from mixmo_fast.runfolder.names import CONFIG, CheckpointPaths, is_run_folder
+from mixmo_fast.run.target import checkpoint_path, is_checkpoint, run_of
+from mixmo_fast.runfolder.names import CONFIG
 from mixmo_fast.runfolder.trained_on import TrainedOn
 from mixmo_fast.training.checkpoint import load_checkpoint, load_network, weights_sha256
 from mixmo_fast.training.precision import Precision, choose_precision
 from mixmo_fast.training.reference_checkpoint import is_reference_checkpoint, load_reference_checkpoint
 from pipelines.datasets.store import Dataset
-
-_OF_WEIGHTS = (".pt", ".pth", ".ckpt", ".safetensors")
-_RUNS_NAMED = 5  # at most, by a message
 
 
 @dataclass(frozen=True)
@@ -150,7 +145,7 @@ def read_weights(target: Path, which: str, runs: Path, notify: Callable[[str], N
         MixmoError: When configuration or checkpoint are missing or do not fit together.
     """
     paths, wanted = run_of(target, runs), None
-    if not _is_checkpoint(target):
+    if not is_checkpoint(target):
         wanted = load_config(target / CONFIG if target.is_dir() else target, notify=notify)
     path = checkpoint_path(which, paths, target)
     is_of_run = path in paths.all() and (wanted is not None or (paths.folder / CONFIG).is_file())
@@ -227,75 +222,6 @@ def open_trained(
         precision=precision,
         on=on,
     )
-
-
-def _is_checkpoint(path: Path) -> bool:
-    """Whether a file is one of torch's, of which an older form is a bare pickle, rather than a configuration's text."""
-    try:
-        with open_regular(path) as file:
-            return file.read(4).startswith((b"PK\x03\x04", b"\x80"))
-    except OSError:
-        return False
-
-
-def run_of(target: Path, runs: Path) -> CheckpointPaths:
-    """The run folder that is meant: `target` itself, in `runs` the one of that file, or where that checkpoint lies.
-
-    Raises:
-        ConfigError: For what is neither.
-    """
-    if not os.path.lexists(target):
-        others = _runs_in(runs, target.parent)
-        near = get_close_matches(target.name, [folder.name for folder in others], 1, cutoff=0.5)
-        meant = next((f"; did you mean {folder}?" for folder in others if folder.name in near), "")
-        raise ConfigError(
-            f"{target}: not there; allowed: a run folder, or a configuration file whose run is in --runs{meant}"
-        )
-    if target.is_dir() and not (target / CONFIG).is_file():
-        raise ConfigError(f"{target}: not a run folder (it has no {CONFIG})")
-    if _is_checkpoint(target):
-        return CheckpointPaths(target.parent.parent)
-    if target.suffix in _OF_WEIGHTS and target.is_file():
-        raise ConfigError(
-            f"{target}: found no file of torch.save, allowed: a checkpoint, a run folder, a configuration"
-        )
-    return CheckpointPaths(target if target.is_dir() else runs / target.stem)
-
-
-def checkpoint_path(which: str, paths: CheckpointPaths, target: Path) -> Path:
-    """The file that `best`, `last`, an epoch's number or a path stands for; a target that is a checkpoint is meant.
-
-    Raises:
-        CheckpointError: When it is not there, with those that are.
-        ConfigError: Another one is asked for than the target.
-    """
-    if _is_checkpoint(target):
-        if which != "last":
-            raise ConfigError(f"--checkpoint: found {which} with {target}, which is a checkpoint itself; leave it out")
-        return target
-    if which in ("best", "last"):
-        path = paths.best if which == "best" else paths.last
-    elif which.isdecimal():
-        path = paths.epoch(int(which))
-        if not path.is_file() and paths.last.is_file() and load_checkpoint(paths.last).epoch == int(which):
-            path = paths.last
-    else:
-        path = Path(which)
-    if not path.is_file():
-        kept = ", ".join(file.stem for file in paths.all()) or "none"
-        has = f"{paths.folder} has {kept}"
-        if not paths.folder.exists():
-            others = ", ".join(map(str, _runs_in(paths.folder.parent)[:_RUNS_NAMED])) or "none"
-            has = f"there is no run {paths.folder}, of runs there are {others}"
-        raise CheckpointError(
-            f"{path}: no such checkpoint; {has}. --checkpoint takes best, last, an epoch that was kept, or a path"
-        )
-    return path
-
-
-def _runs_in(*places: Path) -> list[Path]:
-    """The run folders in some folders."""
-    return sorted({folder for place in places for folder in place.glob("*/") if is_run_folder(folder)})
 
 
 def _inline(config: Config) -> str:

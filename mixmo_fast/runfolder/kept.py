@@ -56,8 +56,9 @@ def is_of(record: SavedEvaluation | SavedInspection, epoch: int | None, weights_
 
 
 def checkpoint_of(record: SavedEvaluation | SavedInspection) -> str:
-    """The name of the checkpoint that a record says it is of."""
-    return Path(record.checkpoint or "last").stem
+    """The name of the checkpoint that a record says it is of; `last` where that can be no file's name."""
+    name = Path(record.checkpoint or "").stem
+    return name if name.strip(".") and "\0" not in name else "last"
 
 
 def _read(folder: Path, name: str, kind: type[Found]) -> tuple[Kept[Found], ...]:

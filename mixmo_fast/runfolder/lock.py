@@ -66,7 +66,7 @@ def hold(folder: Path) -> Iterator[None]:
                 ) from error
         try:
             os.ftruncate(file.fileno(), 0)
-            os.write(file.fileno(), _myself().encode())
+            os.write(file.fileno(), _myself().encode(errors="backslashreplace"))
         except OSError as error:
             raise cannot_write(path, error) from error
         yield

@@ -68,8 +68,9 @@ class RunLog:
         self.history = history
         self._write_metrics()
         self._steps_per_epoch = steps_per_epoch
-        self._events = Events(folder / TENSORBOARD, len(history) + 1, notify)
-        self._events_by_step = Events(folder / TENSORBOARD_STEPS, len(history) * steps_per_epoch + 1, notify)
+        notify_once = _once(notify)
+        self._events = Events(folder / TENSORBOARD, len(history) + 1, notify_once)
+        self._events_by_step = Events(folder / TENSORBOARD_STEPS, len(history) * steps_per_epoch + 1, notify_once)
 
     def __enter__(self) -> "RunLog":
         return self
@@ -128,6 +129,18 @@ class RunLog:
         write_text(self.folder / METRICS, "".join(map(_line, self.history)))
         if self.history:
             write_text(self.folder / METRICS_TABLE, _as_csv(self.history))
+
+
+def _once(notify: Callable[[str], None]) -> Callable[[str], None]:
+    """Passes on the first line, and no other."""
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if told == [line]:
+            notify(line)
+
+    return tell
 
 
 def _tag(name: str) -> str:

@@ -170,7 +170,8 @@ def check_md5(found: str, published: str, where: Path, name: str = "") -> None:
 
 def damaged(where: Path, error: BaseException) -> DataError:
     """The error for a file that cannot be read to its end."""
-    why = " ".join(re.sub(r" <.* object at 0x\w+>", "", str(error)).split()) or type(error).__name__
+    said = re.sub(r" <.* object at 0x\w+>", "", str(error)).strip()  # tarfile's goes on with a line a compression
+    why = said.partition("\n")[0].rstrip(": ") or type(error).__name__
     return DataError(f"{where}: cut short or damaged ({why}): fetch it again")
 
 

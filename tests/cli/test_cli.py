@@ -198,10 +198,12 @@ def test_a_defect_on_a_gpu_keeps_its_traceback(run, config, digits, monkeypatch)
 
 
 def test_evaluating_what_was_never_trained_is_one_line(run, config, digits, tmp_path):
-    assert_one_line(run("evaluate", config, "--data", digits, "--runs", tmp_path), "best.pt", "no such checkpoint")
+    assert_one_line(run("evaluate", config, "--data", digits, "--runs", tmp_path), "last.pt", "no such checkpoint")
     assert_one_line(run("evaluate", tmp_path, "--data", digits), "not a run folder")
     for words in (("evaluate",), ("inspect",), ("export", "--format", "onnx")):
-        assert_one_line(run(*words, tmp_path / "none"), f"{tmp_path / 'none'}: not there; allowed: a run folder, or")
+        assert_one_line(
+            run(*words, tmp_path / "none"), f"{tmp_path / 'none'}: not there; allowed: a run folder, a checkpoint"
+        )
 
 
 def test_divergence_has_an_exit_code_of_its_own(run, config, digits, monkeypatch):

@@ -304,6 +304,7 @@ def test_a_single_epoch_is_a_dot_for_ensemble_seeds_and_members(tmp_path):
     row = next(one for one in collect([tmp_path], tmp_path).configurations if one.members == 2)
     lines = [line for line in axes_of(curves_of(row, "MIMO")).lines if len(line.get_xdata()) == 1]
     assert len(lines) == 5 and {line.get_marker() for line in lines} == {"o"}
+    assert len({line.get_xdata()[0] for line in lines}) == 5  # none of which hides another
 
 
 # Hostile names

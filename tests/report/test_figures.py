@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from itertools import combinations
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,11 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from places import REPOSITORY
 from sample_run import CLASSES, CORRUPTIONS, epochs_of, evaluation, inspection, write_json
 
+from mixmo_fast.config.load import load_config
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.networks.anatomy import DEFINITION
 from mixmo_fast.report import drawing
+from mixmo_fast.report.accuracy import wilson
 from mixmo_fast.report.colours import DARK, LIGHT
 from mixmo_fast.report.drawing import SMALL_PT, Plot, as_svg, is_dark, themed
 from mixmo_fast.report.figures import (
@@ -35,6 +39,7 @@ from mixmo_fast.report.inspection_figures import (
     encoder_norms,
     members_at_inference,
 )
+from mixmo_fast.report.run_files import Planned
 from mixmo_fast.report.run_plots import write_plots
 from mixmo_fast.report.score_figures import confusion_matrix, detection, reliability, risk_coverage, robustness
 from mixmo_fast.runfolder.evaluated import FilterActivity, SavedEvaluation, SavedInspection
@@ -42,6 +47,8 @@ from mixmo_fast.runfolder.records import Epoch
 
 test_top1.__test__ = False  # a figure, not a test
 
+QUICK = load_config(REPOSITORY / "configs/quickstart.yaml")
+DIGITS = SimpleNamespace(train_images=1438, test_images=359)
 THEMES = pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 
 
@@ -70,13 +77,13 @@ def drawn(plot: Plot, theme=LIGHT) -> Axes:
 def all_plots(history, found: SavedEvaluation, looked: SavedInspection) -> list[Plot]:
     bins = found.reliability
     plots = [
-        *learning_curves(history),
+        *learning_curves(history, Planned(QUICK, DIGITS)),
         *(diversity(history), disagreement(history)),
         *(reliability(bins.before, "before temperature scaling", 0.1), reliability(bins.after, "after", 0.01)),
         *(confusion_matrix(found.confusion, found.classes), risk_coverage(found.selective)),
         *(robustness(found.robustness), detection(found.ood)),
         *(encoder_norms(looked.encoder_l1), active_filters(looked.active_filters)),
-        *(active_filters_by_layer(looked.active_filters), members_at_inference(looked.top1_by_members)),
+        *(active_filters_by_layer(looked.active_filters), members_at_inference(looked.top1_by_members, 359)),
     ]
     return [plot for plot in plots if plot is not None]
 
@@ -269,6 +276,46 @@ def test_members_at_inference_show_mean_and_spread():
     assert axes.lines[0].get_xydata().tolist() == [[one.members, one.top1] for one in looked.top1_by_members]
     spread = [segment[:, 1].tolist() for segment in axes.collections[0].get_segments()]
     assert spread == [[one.lowest, one.highest] for one in looked.top1_by_members]
+
+
+# What training was to be
+
+
+def test_the_warm_up_is_shaded_and_drawn_step_by_step():
+    history = parse_history(epochs_of(30))
+    plot = learning_rates(history, Planned(QUICK, DIGITS))
+    axes = drawn(plot)
+    assert "warm-up: 44 steps" in [text.get_text() for text in axes.figure.legends[0].get_texts()]
+    (span,) = axes.patches
+    assert (span.get_x(), span.get_width()) == (0, 1)  # epochs; an epoch has 44 steps
+    schedule, dots = axes.lines
+    x, rates = schedule.get_data()
+    assert rates[0] == pytest.approx(0.1 / 44) and rates[43] == pytest.approx(0.1)
+    assert np.all(np.diff(rates[:44]) > 0) and list(x[:2]) == pytest.approx([1 / 44, 2 / 44])
+    assert list(dots.get_ydata()) == [row.learning_rate for row in history]
+    assert "44 steps of 44 an epoch" in plot.finding
+
+
+def test_a_learning_rate_of_which_no_schedule_is_known_is_what_was_noted():
+    axes = drawn(learning_rates(parse_history(epochs_of(6))))
+    assert len(axes.lines) == 1 and not axes.patches
+
+
+def test_top1_has_the_interval_of_its_test_set():
+    history = parse_history(epochs_of(6))
+    (band,) = drawn(test_top1(history, 359)).collections
+    low, high = wilson(history[-1].top1, 359)
+    last = [y for x, y in band.get_paths()[0].vertices if x == 6]
+    assert (min(last), max(last)) == pytest.approx((low, high))
+    assert "(Wilson) of 359 test images" in test_top1(history, 359).note
+    assert not drawn(test_top1(history)).collections
+
+
+def test_a_single_epoch_is_dots_and_not_lines_that_nobody_sees():
+    for plot in learning_curves(parse_history(epochs_of(1))):
+        axes = drawn(plot)
+        assert {line.get_marker() for line in axes.lines} == {"o"}, plot.title
+        assert axes.get_xlim()[1] - axes.get_xlim()[0] >= 1
 
 
 # It can be read, by everybody

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from PIL import Image
 from places import REPOSITORY
+from sample_reproduction import finish, reproduction, row_of
 from sample_run import CLASSES, evaluation, inspection, write_json
 
 from mixmo_fast.config.load import load_config
@@ -413,6 +414,56 @@ def test_a_name_that_a_template_does_not_know_is_an_error():
         templates().from_string("{% for one in scroes %}{{ one }}{% endfor %}").render(scores=[1])
 
 
+# What a run is a part of
+
+
+@pytest.mark.parametrize(("scale", "epochs"), [(0.01, 1), (0.2, 6)])
+def test_a_run_of_a_part_of_its_schedule_says_so_as_does_one_whose_patches_have_decayed(tmp_path, scale, epochs):
+    (run,) = reproduction(tmp_path, (str(CONFIGS / "quickstart.yaml"),), (1,), scale).runs
+    folder = run.folder(tmp_path)
+    finish(folder, run.config, [row_of(epoch, 0.5, 2) for epoch in range(1, epochs + 1)])
+    text = " ".join(outline(write_report(folder)).text)
+    assert f"shortened schedule: {epochs} of 30 epochs" in text
+    assert ("the probability of patch masks, 0.5, has decayed to 0: all rows are mixed with linear" in text) is (
+        epochs == 1
+    )
+    assert ("1 epoch." in text) is (epochs == 1)
+
+
+def test_a_run_under_a_published_name_knows_the_length_of_the_published_schedule(tmp_path):
+    (run, *_) = reproduction(tmp_path, ("cifar10",), (1,), 0.01).runs
+    alone = tmp_path / "alone" / run.name
+    finish(alone, run.config, [row_of(epoch, 0.5) for epoch in (1, 2, 3)])
+    assert "shortened schedule: 3 of 300 epochs" in outline(write_report(alone)).text
+
+
+def test_a_run_of_its_whole_schedule_has_no_such_mark(pages):
+    assert "shortened schedule" not in pages["trained"].read_text()
+    assert "has decayed" not in pages["trained"].read_text()
+
+
+def test_a_damaged_plan_beside_a_run_is_one_line_that_names_it(tmp_path):
+    (run,) = reproduction(tmp_path, (str(CONFIGS / "quickstart.yaml"),), (1,), 0.2).runs
+    finish(run.folder(tmp_path), run.config, [row_of(1, 0.5, 2)])
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(MixmoError, match=r"plan\.json") as error:
+        write_report(run.folder(tmp_path))
+    assert "\n" not in str(error.value)
+
+
+def test_scores_of_foreign_images_are_written_as_the_table_of_scores_says(pages):
+    text = outline(pages["full"]).text
+    start = text.index("max probability")
+    assert text[start + 1 : start + 4] == ["0.8800", "32.00 %", "0.8600"]
+
+
+def test_names_that_would_turn_text_around_are_spelt_out(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    write_json(folder / "summary.json", summary | {"config": "\u202egnorw" + "long" * 90})
+    text = write_report(folder).read_text()
+    assert "\u202e" not in text and "\\u202egnorw" in text
+
+
 # In a browser
 
 
@@ -443,6 +494,20 @@ return {
 
 def as_css(colour: str) -> str:
     return "rgb({}, {}, {})".format(*(int(colour[start : start + 2], 16) for start in (1, 3, 5)))
+
+
+FIRST = """
+const box = document.querySelector(".cards .value").getBoundingClientRect();
+return [box.right, box.bottom, document.documentElement.scrollWidth, document.documentElement.clientWidth];
+"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+@pytest.mark.parametrize("name", PAGES)
+def test_the_first_score_is_on_the_first_screen(browser, pages, name, size):
+    (right, bottom, scrolled, shown), _ = browser.measure(pages[name], FIRST, size)
+    assert right <= shown and bottom <= size[1] and scrolled <= shown
 
 
 @pytest.mark.browser

@@ -377,7 +377,7 @@ def dry_run(tmp_path, *targets, **options) -> str:
 
 def test_a_dry_run_tells_all_and_does_nothing(tmp_path):
     told = dry_run(tmp_path, "cifar10", seeds="2")
-    assert "16 runs into" in told and "Hours: not measured" in told
+    assert "16 runs into" in told and "Time: not measured" in told
     assert told.count(UNKNOWN) == 9  # eight rows, and their sum
     assert "python -m benchmarks.training" in told
     # 781 steps of 64 rows for each of 300 epochs, twice; 36.5 million weights, twice 4 bytes, 2 + 10 checkpoints.
@@ -389,10 +389,10 @@ def test_a_dry_run_tells_all_and_does_nothing(tmp_path):
     told = dry_run(tmp_path, "cifar10", seeds="2", measured=[measured], gpus=2, scale=0.1)
     assert "30 of 300" in told and "not measured" not in told
     vanilla = next(line for line in told.splitlines() if VANILLA in line)
-    assert " 0.833 " in vanilla.replace("│", " ") and "measured" in vanilla  # 2 x 30 x 781 x 64 rows at 1,000/s
+    assert " 49 min 59 s " in vanilla.replace("│", " ") and "measured" in vanilla  # 2 x 30 x 781 x 64 rows at 1,000/s
     assert told.count("by work") == 6 and "On 2 workers: " in told
     shared = dry_run(tmp_path, "cifar10", seeds="2", measured=[measured], gpus=2, scale=0.1, runs_per_gpu="3")
-    (line,) = set(shared.splitlines()) - set(told.splitlines())  # hours are as without it, and that is said
+    (line,) = set(shared.splitlines()) - set(told.splitlines())  # times are as without it, and that is said
     assert "3 runs on a GPU are assumed to take 3 times as long as one" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == [measured.name]
 

@@ -121,6 +121,16 @@ def test_training_again_evaluates_the_last_epoch_where_only_another_was(place):
     assert page_damage(place.run) == ""
     record_evaluation(place.evaluate("last"), place.run)
     assert page_damage(place.run) is None
+    write_json(place.run / EVALUATIONS / "last" / "evaluation.json", saved(place, "last") | {"epoch": 3})
+    assert page_damage(place.run) == "", "which was the last one before the run was made longer"
+
+
+@pytest.mark.parametrize("name", ["..", "a/..", ".", "", "/", "a\0b.pt"])
+def test_a_record_of_no_files_name_is_taken_for_last(place, name):
+    write_json(place.run / "evaluation.json", place.evaluate("last").record().as_dict() | {"checkpoint": name})
+    record_evaluation(place.evaluate("2"), place.run)
+    assert sorted(path.name for path in (place.run / EVALUATIONS).iterdir()) == ["epoch_0002", "last"]
+    assert saved(place, "last")["checkpoint"] == name
 
 
 def test_an_answer_is_calibrated_by_whatever_evaluation_is_of_its_weights(place):

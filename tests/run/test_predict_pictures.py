@@ -273,7 +273,8 @@ def test_the_command_shows_and_writes_every_answer(run, trained, pictures, tmp_p
 def test_the_command_ends_with_2_only_where_nothing_was_predicted(run, trained, tmp_path, command):
     places = ("--data", trained.data, "--device", "cpu")
     code, out, err = command("predict", run, tmp_path / "missing.png", *places)
-    assert (code, err) == (2, "") and "No such file" in out and "0 of 1 pictures predicted" in out
+    assert code == 2 and "No such file" in out and "0 of 1 pictures predicted" in out
+    assert err.startswith("mixmo-fast: no picture could be predicted, of 1; ") and err.count("\n") == 1
     for arguments, words in (
         ((tmp_path, tmp_path), "not a run folder"),
         ((run, tmp_path, "--coverage", "0"), "coverage: found 0, allowed"),

@@ -304,4 +304,4 @@ def test_a_folder_is_not_a_picture(draw_by_command, tmp_path):
     (tmp_path / "folder.png").mkdir()
     code, _, err = draw_by_command(out="folder.png")
     assert (code, len(err.splitlines())) == (2, 1)
-    assert "is a folder" in err
+    assert "folder.png: cannot write: Is a directory" in err

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from lab import ROOT, STEPS, Lab, assert_same_tensors, read_history, repeatable, signal_at
+from lab import ROOT, STEPS, Lab, assert_same_tensors, loss_by_step, read_history, repeatable, signal_at
 
 from mixmo_fast.errors import CheckpointError, Stopped
 from mixmo_fast.training import loop
@@ -185,3 +185,4 @@ def test_several_ranks_stop_at_the_same_step_and_go_on_bit_for_bit(lab):
     never = Lab(lab.folder / "whole", lab.data)
     subprocess.run(command_of(never, ranks=2), cwd=ROOT, env=ONE_THREAD, capture_output=True, check=True)
     assert_same_run(lab, never)
+    assert loss_by_step(lab.run) == loss_by_step(never.run)

@@ -24,6 +24,7 @@ from mixmo_fast.run.page import page_damage
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
 from mixmo_fast.runfolder.record import read_record
 
+OF_BEST = "evaluations/best/evaluation.json"
 RECORDS = ("summary.json", "evaluation.json", "inspection.json", "environment.json", "metrics.jsonl")
 DEEP = json.loads("[" * 300 + "]" * 300)
 VALUES = (None, "", "x", [], {}, DEEP, True, 0.5, -1, 0, 2**63, 2**70, 10**400, 1e300, -1e300, 5e-324, float("inf"))
@@ -52,6 +53,8 @@ def whole(trained, tmp_path_factory) -> Path:
     run = Path(shutil.copytree(trained.run, tmp_path_factory.mktemp("whole") / "tiny"))
     write_json(run / "evaluation.json", evaluation(images=300))
     write_json(run / "inspection.json", inspection(layers=3))
+    (run / "evaluations" / "best").mkdir(parents=True)
+    write_json(run / OF_BEST, evaluation(images=300))
     return run
 
 
@@ -77,7 +80,7 @@ def is_read_or_one_line(read: Callable[[], object]) -> bool:
 
 
 @pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", [*RECORDS, "config.yaml", "first_batch.png"])
+@pytest.mark.parametrize("name", [*RECORDS, OF_BEST, "config.yaml", "first_batch.png"])
 def test_a_damaged_file_is_one_line_that_names_it(run, command, name, kind):
     damage(run / name, kind)
     is_read_or_one_line(lambda: open_run(run))

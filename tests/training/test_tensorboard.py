@@ -12,8 +12,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
 from mixmo_fast.errors import Stopped
+from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import load_checkpoint, save_checkpoint
+from mixmo_fast.training.runlog import RunLog
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,17 @@ def test_the_mixed_batch_is_a_picture(events, trained):
     (shown,) = events.Images("first_batch")
     pixels = np.asarray(Image.open(io.BytesIO(shown.encoded_image_string)).convert("RGB"))
     assert np.array_equal(pixels, np.asarray(Image.open(trained.run / "first_batch.png").convert("RGB")))
+
+
+def test_events_that_cannot_be_written_are_one_line(tmp_path):
+    (tmp_path / "tensorboard").write_text("in the way")
+    lines = []
+    with RunLog(tmp_path, [], STEPS, lines.append) as log:
+        row = Epoch(epoch=1, learning_rate=0.1, train_loss=2, train_top1=0.5, train_seconds=1, rows_per_second=704)
+        log.append(row, [(1, 2.0)])
+    (line,) = lines
+    assert line.startswith(str(tmp_path / "tensorboard")) and "training goes on without TensorBoard's events" in line
+    assert len(read_history(tmp_path)) == 1
 
 
 def test_hyperparameters_stand_beside_the_final_metrics(events, trained):
