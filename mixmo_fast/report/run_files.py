@@ -151,7 +151,10 @@ def _full_epochs(folder: Path, name: str, config: Config) -> int | None:
     """As the plan says that the run belongs to, or else the paper's table; None where it is not longer than the run."""
     epochs = config.schedule.epochs
     out = folder.parents[min(2, len(folder.parents) - 1)]
-    plan = read_record(out / PLAN, _Plan) or _Plan()
+    try:
+        plan = read_record(out / PLAN, _Plan) or _Plan()
+    except MixmoError:  # a file of that name may be anybody's, and is none of the run's
+        plan = _Plan()
     full = next((run.full_epochs for run in plan.runs if out / run.run_folder == folder), None)
     if full is None and name in PAPER_RUNS:
         full = paper_config(name).schedule.epochs
