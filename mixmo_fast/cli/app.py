@@ -161,6 +161,9 @@ def main() -> None:
     """Runs the command of the command line."""
     _take_whatever_streams_there_are()
     words = _spelt_out(sys.argv[1:])
+    if "" in words:  # which as a path would be the folder that one is in
+        print(f"{PROGRAM}: found an empty word, allowed: none; is a variable of the shell not set?", file=sys.stderr)
+        sys.exit(2)
     try:
         code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
         sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none

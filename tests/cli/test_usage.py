@@ -74,6 +74,12 @@ def test_help_has_a_short_name(command, words):
     assert code == 0 and "Usage" in out and complaint == ""
 
 
+@pytest.mark.parametrize("words", [("convert", "folder", "", "--name", "x"), ("status", ""), ("doctor", "--data", "")])
+def test_an_empty_word_is_not_taken_for_the_folder_that_one_is_in(command, words):
+    code, out, complaint = command(*words)
+    assert (code, out) == (2, "") and complaint.startswith("mixmo-fast: found an empty word, allowed: none; ")
+
+
 def test_the_version_is_said_at_once(command):
     assert command("--version") == (0, f"mixmo-fast {__version__}\n", "")
 
