@@ -141,8 +141,9 @@ def _spelt_out(arguments: Sequence[str]) -> list[str]:
     spelt = []
     for word, after in zip_longest(arguments, arguments[1:]):
         spelt.append(word)
-        if word in WHEN_ALONE and (after is None or after.startswith("-")):
-            spelt.append(WHEN_ALONE[word])
+        meant = WHEN_ALONE.get(todays(word))
+        if meant is not None and (after is None or after.startswith("-")):
+            spelt.append(meant)
     return spelt
 
 

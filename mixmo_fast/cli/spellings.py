@@ -49,9 +49,10 @@ _INSTEAD: Mapping[str, Mapping[str, str]] = {
 
 
 def todays(word: str) -> str:
-    """The spelling of an option, without its hyphens in front, that the parser knows: `from_scratch`, `tempscal`."""
-    word = word.replace("_", "-")
-    return next((name for name, others in _ALSO.items() if word in others), word)
+    """The spelling of an option that the parser knows, of `from_scratch` or `tempscal`; with its hyphens or without."""
+    hyphens = word.removesuffix(word.lstrip("-"))
+    bare = word.removeprefix(hyphens).replace("_", "-")
+    return hyphens + next((name for name, others in _ALSO.items() if bare in others), bare)
 
 
 def other_spellings(names: Sequence[str]) -> Sequence[str]:

@@ -27,6 +27,7 @@ from mixmo_fast.cli.options import (
     make_console,
 )
 from mixmo_fast.errors import Stopped
+from mixmo_fast.runfolder.names import run_name
 
 _FLAGS = {
     "--config_path FILE": "FILE, as it is: their YAML files are understood",
@@ -95,6 +96,8 @@ def train(
     from mixmo_fast.terminal import waiting
     from mixmo_fast.training.compile_cache import keep_compiled
 
+    if name is not None:
+        run_name(name)  # before anything takes seconds
     keep_compiled()
     console = make_console()
     is_first_rank = os.environ.get("RANK", "0") == "0"

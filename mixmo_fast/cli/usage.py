@@ -56,7 +56,7 @@ def _unknown(name: str, error: Any, words: Sequence[str]) -> str:
     typed = [word.partition("=")[0] for word in words if word.startswith("-")]
     if not name.startswith("--"):  # the parser takes `-lr` for `-l` and more
         name = next((word for word in typed if word.startswith(name)), name)
-    name = next((word for word in typed if f"--{todays(word[2:])}" == name), name)
+    name = next((word for word in typed if todays(word) == name), name)
     options = _options_of(error)
     instead = instead_of(name.lstrip("-"), options, _value_of([name], words))
     if instead:

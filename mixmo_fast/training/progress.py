@@ -117,9 +117,8 @@ class RunProgress:
 
     def _description(self, epoch: int, so_far: "StepTotals") -> str:
         """What is left of the bar, as much as leaves room for it and the time left."""
-        parts = [f"epoch {epoch}/{self._epochs}", f"loss {so_far.loss:.3f}", f"top-1 {100 * so_far.top1:.1f} %"]
-        if self._console.width >= _WIDE:
-            parts[-1] = f"train {parts[-1]}"
+        train = "train top-1" if self._console.width >= _WIDE else "train"
+        parts = [f"epoch {epoch}/{self._epochs}", f"loss {so_far.loss:.3f}", f"{train} {100 * so_far.top1:.1f} %"]
         if self._console.width >= _NARROW and self._rate:
             parts.append(self._rate)
         return "  ".join(parts)
@@ -131,11 +130,11 @@ class RunProgress:
         if self._bar is not None:
             self._bar.update(self._task, completed=steps, left=left)
         head = f"epoch {done.epoch:>{len(str(self._epochs))}}/{self._epochs}  loss {done.train_loss:6.3f}"
-        top1 = "" if done.top1 is None else f"top-1 {100 * done.top1:6.2f} %"
-        test = f"  test {top1}" if top1 else ""
+        top1 = "" if done.top1 is None else f" {100 * done.top1:6.2f} %"
+        test, short = (f"  {words}{top1}" if top1 else "" for words in ("test top-1", "test"))
         rate = f"  {done.rows_per_second:8,.0f} rows/s"
         memory = f"  {done.in_words()}" if done.in_words() else ""
-        lines = (f"{head}{test}{rate}{memory}", f"{head}{test}{rate}", f"{head}  {top1}{rate}", f"{head}  {top1}")
+        lines = (f"{head}{test}{rate}{memory}", f"{head}{test}{rate}", f"{head}{short}{rate}", f"{head}{short}")
         fitting = (one for one in lines if self._bar is None or len(one) + _LONGEST_LEFT <= self._console.width)
         say(self._console, f"{next(fitting, lines[-1])}{f'  {left}' if left else ''}")
 

@@ -339,8 +339,8 @@ def test_a_checkpoint_outside_of_a_run_leaves_nothing_unless_told_where(run, tra
 
 def test_robustness_may_stand_alone(run, place, digits, tmp_path):
     """As in the authors' command line: the folder is then looked for in --data."""
-    for last in ((), ("--device", "cpu")):
-        result = run("evaluate", place, "--data", digits, "--robustness", *last)
+    for words in (("--robustness",), ("--robustness", "--device", "cpu"), ("--corruptions", "--device", "cpu")):
+        result = run("evaluate", place, "--data", digits, *words)
         assert_one_line(result, "digits: CIFAR-C is published for cifar10 and cifar100")
     assert_one_line(run("evaluate", place, "--data", digits, "--ood", "digits"), "--ood: digits")
 

@@ -48,9 +48,9 @@ def test_what_is_no_run_folder_brings_the_near_ones_to_mind(command, trained, mo
     monkeypatch.chdir(trained.folder)
     for words in (("evaluate", "tinny"), ("inspect", "runs/tin"), ("predict", "runs/Tiny", "x"), ("export", "tini")):
         form = ("--format", "onnx") if words[0] == "export" else ()
-        code, out, err = command(*words, *form)
-        assert (code, out, err.count("\n")) == (2, "", 1)
-        assert f"{words[1]}: not there; allowed: a run folder, or" in err and err.endswith(
+        code, _, err = command(*words, *form)
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{words[1]}: not there; allowed: a run folder, a checkpoint, or" in err and err.endswith(
             "; did you mean runs/tiny?\n"
         )
     assert "did you mean" not in command("evaluate", "quickstart")[2]
