@@ -251,5 +251,6 @@ def _whole_epochs(axes: Axes) -> None:
     """Ticks at whole epochs, and room for one where there is a single one."""
     low, high = axes.get_xlim()
     if high - low < 1:
-        axes.set_xlim((low + high) / 2 - 1, (low + high) / 2 + 0.5)
+        epoch = round((low + high) / 2)
+        axes.set_xlim(epoch - 1, epoch + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))

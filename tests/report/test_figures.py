@@ -316,6 +316,7 @@ def test_a_single_epoch_is_dots_and_not_lines_that_nobody_sees():
         axes = drawn(plot)
         assert {line.get_marker() for line in axes.lines} == {"o"}, plot.title
         assert axes.get_xlim()[1] - axes.get_xlim()[0] >= 1
+        assert [tick for tick in axes.get_xticks() if tick % 1] == []
 
 
 # It can be read, by everybody
