@@ -148,7 +148,7 @@ def test_the_authors_loop_and_our_step_train_the_same_weights(members):
     first = build.make_network(config, 100).state_dict()
     for name, weight in theirs_network.state_dict().items():
         if not name.endswith("num_batches_tracked"):  # our step counts, and no loop has to
-            torch.testing.assert_close(ours_network.state_dict()[name], weight, rtol=1e-4, atol=2e-5)
+            torch.testing.assert_close(ours_network.state_dict()[name], weight, rtol=1e-4, atol=5e-5)
     assert not torch.allclose(first["encoders.0.weight"], theirs_network.state_dict()["encoders.0.weight"], atol=1e-3)
 
 

@@ -159,7 +159,8 @@ def test_test_images_that_do_not_belong_to_the_training_images(tmp_path):
         ("path,label,split\na.png,a,val\nb.png,b,val\n", "splits: found val, allowed: one of train and training"),
         ('path,label\n"a\nb.png",a\n"a\nb.png",b\n', r"line 5: path: a\\nb\.png is on line 3 already"),
         ("path,label\na\0.png,a\n", "line 2: (not CSV|path)"),
-        (f"path,label\n{'a' * 200_000},a\n", "line 2: not CSV"),
+        # With a name of its own: a test's is in the environment of its processes, which may not be so long.
+        pytest.param(f"path,label\n{'a' * 200_000},a\n", "line 2: not CSV", id="a field without an end"),
     ],
 )
 def test_tables_with_other_columns_and_values(tmp_path, text, message):
