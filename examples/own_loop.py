@@ -23,7 +23,9 @@ config = mf.load_config(
 )
 dataset = mf.open_dataset("digits")  # converted into data/digits the first time
 network = mf.build_network(config, dataset.classes)
-optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=6e-4)
+optimizer = torch.optim.SGD(
+    network.parameters(), config.optimizer.lr, momentum=0.9, nesterov=True, weight_decay=config.optimizer.weight_decay
+)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
 
 with mf.training_batches(config, dataset) as batches:

@@ -7,7 +7,7 @@ import sys
 
 import mixmo_fast as mf
 
-run = mf.open_run(sys.argv[1])
+run = mf.open_run(sys.argv[1] if len(sys.argv) > 1 else "runs/quickstart")
 
 network = run.config.network
 settings = "-".join(str(value) for key, value in network if key not in ("pretrained", "members"))

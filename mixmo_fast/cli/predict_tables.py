@@ -86,10 +86,9 @@ def closing_lines(saved: SavedPredictions) -> list[str]:
         lines.append(f"{len(statuses) - ROWS_SHOWN:,} more pictures: --csv FILE or --json FILE writes all of them")
     counted = f"{predicted:,} of {len(statuses):,} pictures predicted"
     if saved.threshold is not None:
-        counted += (
-            f"; {statuses.count('abstains'):,} abstain: their confidence is below {saved.threshold:.3f}, that of the "
-            f"surest {100 * saved.coverage:g} % of the test images"
-        )
+        abstaining = statuses.count("abstains")
+        which = f"{abstaining:,} abstain, less sure than" if abstaining else "none abstains: all are as sure as"
+        counted += f"; {which} the surest {100 * saved.coverage:g} % of the test images ({100 * saved.threshold:.1f} %)"
     lines.append(counted)
     return [*lines, f"note: {saved.missing}"] if saved.missing else lines
 

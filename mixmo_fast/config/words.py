@@ -51,7 +51,17 @@ def in_one_line(value: object) -> str:
     """A section of a configuration as `{key: value, ...}`, or a value that stands for itself."""
     if isinstance(value, BaseModel):
         return "{" + ", ".join(f"{key}: {in_one_line(entry)}" for key, entry in value.model_dump().items()) + "}"
+    if isinstance(value, bool) or value is None:
+        return {None: "null", True: "true", False: "false"}[value]
     return str(list(value) if isinstance(value, tuple) else value)
+
+
+def differences(section: str, has: object, asked: object) -> str:
+    """How two values of a section differ: `optimizer.lr: it has 0.1, now 0.2`, for each of its keys that does."""
+    if type(has) is not type(asked) or not isinstance(has, BaseModel):
+        return f"{section}: it has {in_one_line(has)}, now {in_one_line(asked)}"
+    pairs = ((key, getattr(has, key), getattr(asked, key)) for key in type(has).model_fields)
+    return ", ".join(differences(f"{section}.{key}", one, other) for key, one, other in pairs if one != other)
 
 
 def _without_none(annotation: Any) -> Any:

@@ -145,7 +145,7 @@ def describe_dataset(name: str, data_dir: Path, verify: bool) -> Finding:
         verify: Whether to read all of it.
     """
     from pipelines.datasets.catalog import dataset_info
-    from pipelines.datasets.names import convert_command
+    from pipelines.datasets.names import convert_command, how_to_get
     from pipelines.datasets.sources import find_original
     from pipelines.datasets.store import mend, open_dataset
 
@@ -172,8 +172,7 @@ def describe_dataset(name: str, data_dir: Path, verify: bool) -> Finding:
         return Finding("data", name, "missing", "not converted; its originals come with the program", command)
     if info.downloadable:
         return Finding("data", name, "missing", "not here", f"{command} # downloads the originals")
-    urls = ", ".join(served.url for served in info.served)
-    return Finding("data", name, "missing", "not here", f"fetch {urls}, then {command} --source FILE")
+    return Finding("data", name, "missing", "not here", how_to_get(data_dir, name).replace("`", ""))
 
 
 def _import(name: str) -> tuple[ModuleType | None, str]:

@@ -5,7 +5,7 @@ import fcntl
 from pathlib import Path
 
 from mixmo_fast.config.schema import SCIENCE
-from mixmo_fast.config.words import in_one_line
+from mixmo_fast.config.words import differences
 from mixmo_fast.errors import ConfigError
 from mixmo_fast.files import appending
 from mixmo_fast.reproduce.plan import PLAN, ReproductionPlan, read_plan, write_plan
@@ -32,8 +32,8 @@ def extend(old: ReproductionPlan, new: ReproductionPlan, out: Path) -> Reproduct
             has, asked = (getattr(one.config, section) for one in (planned, run))
             if has != asked:
                 raise ConfigError(
-                    f"{out}: {run.name} is planned there with other settings ({section}: it has {in_one_line(has)}, "
-                    f"now {in_one_line(asked)}); use another --out"
+                    f"{out}: {run.name} is planned there with other settings "
+                    f"({differences(section, has, asked)}); use another --out"
                 )
         runs[run.key] = run
     requests = dict.fromkeys((*old.requests, *new.requests))

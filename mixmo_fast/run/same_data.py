@@ -15,7 +15,7 @@ from mixmo_fast.run import build
 from mixmo_fast.runfolder.record import parse_record
 from mixmo_fast.runfolder.trained_on import TrainedOn, difference
 from mixmo_fast.training.checkpoint import Checkpoint
-from pipelines.datasets.names import convert_command
+from pipelines.datasets.names import how_to_get
 from pipelines.datasets.store import Dataset, images_name, labels_name
 
 
@@ -74,8 +74,8 @@ def ensure_data(name: str, data: Path, notify: Callable[[str], None], who: str |
         if who is None or (data / name).exists():
             raise
         raise DataError(
-            f"{who}: its data set {name} is not in {data}: --data FOLDER names the folder that has it, and "
-            f"`{convert_command(data, name)}` makes it"
+            f"{who}: its data set {name} is not in {data}: --data FOLDER names the folder that has it, or "
+            f"{how_to_get(data, name)}"
         ) from error
 
 

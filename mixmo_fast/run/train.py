@@ -154,7 +154,7 @@ def _train(
     if ranks.writes:
         ranks.wait()
     if checkpoint:
-        anew = "put back the data, use another --runs, or --from-scratch to start it again"
+        anew = "put back the data, use another --name, or --from-scratch to start it again"
         require_same_data(data_of(checkpoint, folder), dataset, str(folder), anew, config.data)
     known = trained_on(dataset)
     filled_later = checkpoint is not None or beginning.start is not None

@@ -56,7 +56,7 @@ def hold(folder: Path) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > patient_until:
                     raise RunHeldError(
-                        f"{folder}: {_read(file)} is training this run; wait for it, or use another --runs"
+                        f"{folder}: {_read(file)} is training this run; wait for it, or use another --name"
                     ) from error
                 time.sleep(0.05)
             except OSError as error:  # of whatever kind: file systems on networks have their own

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mixmo_fast.config.load import parse_config
 from mixmo_fast.config.schema import SCIENCE, Config
-from mixmo_fast.config.words import in_one_line
+from mixmo_fast.config.words import differences
 from mixmo_fast.errors import CheckpointError, ConfigError
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.runfolder.names import CheckpointPaths
@@ -45,8 +45,9 @@ def checkpoint_to_continue(config: Config, paths: CheckpointPaths, extend: bool 
     elif differing:
         section = differing[0]
         raise ConfigError(
-            f"{paths.folder} holds a run with other settings ({section}: it has {in_one_line(getattr(kept, section))}, "
-            f"now {in_one_line(getattr(config, section))}); use another --runs, or --from-scratch to start it again"
+            f"{paths.folder} holds a run with other settings "
+            f"({differences(section, getattr(kept, section), getattr(config, section))}); use another --name, or "
+            "--from-scratch to start it again"
         )
     return checkpoint
 
@@ -80,7 +81,7 @@ def _check_extension(kept: Config, config: Config, done: int, paths: CheckpointP
             f"--extend: {paths.folder} is a run of {before} epochs, now {now} are asked for; allowed: more"
         )
     difference = first_difference(kept, config, done)
-    anew = f"--init {paths.last} with another --runs starts a new run from its weights"
+    anew = f"--init {paths.last} with another --name starts a new run from its weights"
     if extend and difference:
         raise ConfigError(f"{paths.folder}: --extend: its epochs so far would have been others ({difference}); {anew}")
     if not extend:

@@ -177,7 +177,7 @@ def require_start(record: StartedFrom | None, path: Path, with_momentum: bool, f
     Raises:
         CheckpointError: When the run began otherwise, saying how.
     """
-    rather = "use another --runs, or --from-scratch to start it again"
+    rather = "use another --name, or --from-scratch to start it again"
     if record is None:
         raise CheckpointError(f"{folder} holds a run that did not start from {path}; {rather}")
     same_file = record.path == str(path.resolve())

@@ -53,6 +53,14 @@ def convert_command(data_dir: Path, name: str) -> str:
     return f"mixmo-fast convert {what} --data {shlex.quote(str(data_dir))}"
 
 
+def how_to_get(data_dir: Path, name: str) -> str:
+    """What makes a data set that is not there: the command, behind what a person has to fetch for it."""
+    info, command = DATASETS.get(name), convert_command(data_dir, name)
+    if info is None or info.embedded or info.downloadable:
+        return f"run `{command}`"
+    return f"fetch {', '.join(served.url for served in info.served)}, then run `{command} --source FILE`"
+
+
 def unknown_dataset(data_dir: Path, name: str) -> DataError:
     """The error for a name that is neither in the catalogue nor that of a converted folder."""
     here = [one for one in converted_names(data_dir) if one not in DATASETS]

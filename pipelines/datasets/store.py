@@ -30,7 +30,7 @@ from pipelines.datasets.manifest import (
     most_frequent,
     read_fields,
 )
-from pipelines.datasets.names import MANIFEST, convert_command, is_converted, unknown_dataset
+from pipelines.datasets.names import MANIFEST, convert_command, how_to_get, is_converted, unknown_dataset
 from pipelines.datasets.stored_files import NPY_HEADER_BYTES, FileRecord, Sha256, check_file, load_array
 
 Split = Literal["train", "test"]
@@ -200,7 +200,7 @@ def open_dataset(data_dir: Path, name: str, check: Literal["size", "sha256"] = "
     if name not in DATASETS and not is_converted(data_dir, name):
         raise unknown_dataset(data_dir, name)
     if not folder.exists():
-        raise DataError(f"{name} is not in {data_dir}: run `{convert_command(data_dir, name)}`")
+        raise DataError(f"{name} is not in {data_dir}: {how_to_get(data_dir, name)}")
     dataset = read_manifest(path, data_dir, name)
     for record in dataset.files:
         check_file(folder / record.name, record, check, mend(data_dir, name))

@@ -90,7 +90,7 @@ def test_more_epochs_without_being_asked_to_extend_says_both_ways_on(lab):
     with pytest.raises(
         ConfigError,
         match=r"tiny is complete at 1 epochs, with other settings \(schedule.epochs: it has 1, now 2\): "
-        r"add --extend to go on in this folder, --init .*last.pt with another --runs starts a new run",
+        r"add --extend to go on in this folder, --init .*last.pt with another --name starts a new run",
     ):
         lab.train("schedule.epochs=2", *STEADY)
     assert_same_tensors(lab.checkpoint(), before)
@@ -111,9 +111,9 @@ def test_masks_that_had_begun_to_decay_forbid_it(lab):
 
 def test_other_settings_are_refused_as_ever(lab):
     lab.train("schedule.epochs=1", *STEADY)
-    with pytest.raises(ConfigError, match=r"other settings \(optimizer: it has .*--from-scratch"):
+    with pytest.raises(ConfigError, match=r"other settings \(optimizer\.\w+: it has .*--from-scratch"):
         lab.train("schedule.epochs=2", *STEADY, "optimizer.lr=0.1", extend=True)
-    with pytest.raises(ConfigError, match=r"other settings \(schedule: it has \{epochs: 1, .*--from-scratch"):
+    with pytest.raises(ConfigError, match=r"other settings \(schedule\..*: it has .*--from-scratch"):
         lab.train("schedule.epochs=1", "schedule.warmup_steps=3", *STEADY)
     with pytest.raises(ConfigError, match=r"tiny is a run of 1 epochs, now 1 are asked for; allowed: more"):
         lab.train("schedule.epochs=1", "schedule.warmup_steps=3", *STEADY, extend=True)

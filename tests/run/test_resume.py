@@ -117,7 +117,9 @@ def test_a_complete_run_is_left_as_it_is(lab):
 
 def test_another_configuration_does_not_continue_a_run(lab):
     lab.train("schedule.epochs=1")
-    with pytest.raises(ConfigError, match=r"other settings \(optimizer: it has .*lr: 0.05.*--from-scratch"):
+    with pytest.raises(
+        ConfigError, match=r"other settings \(optimizer\.lr: it has 0.05, now [\d.]+\); .*--from-scratch"
+    ):
         lab.train("schedule.epochs=1", "optimizer.lr=0.1")
     with pytest.raises(ConfigError, match=r"other settings \(seed: it has 1, now 2\)"):
         lab.train("schedule.epochs=1", seed=2)

@@ -99,7 +99,7 @@ def test_what_needs_the_data_names_them_and_what_to_do(sent, command):
         code, _, err = command(*words, "--device", "cpu")
         (line,) = err.splitlines()
         assert code == 2 and "its data set numerals is not in data: --data FOLDER names the folder" in line
-        assert "`mixmo-fast convert folder PATH --name numerals --data data` makes it" in line
+        assert "that has it, or run `mixmo-fast convert folder PATH --name numerals --data data`" in line
 
 
 def test_going_on_without_the_data_says_the_same(own, tmp_path):
