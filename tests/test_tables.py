@@ -13,6 +13,7 @@ from sample_reproduction import finish, reproduction, row_of
 from benchmarks.command import _table as benchmark_table
 from mixmo_fast.cli.evaluation_tables import _selective_table, inspection_tables
 from mixmo_fast.config.paper import PAPER_RUNS
+from mixmo_fast.config.schema import ScheduleConfig
 from mixmo_fast.doctor.examine import findings_table
 from mixmo_fast.doctor.findings import Finding
 from mixmo_fast.evaluation.metrics import evaluate_logits
@@ -187,6 +188,29 @@ def test_rows_of_different_runs_can_be_told_apart_on_any_terminal():
         names = {str(cell) for cell in table.columns[0].cells}
         assert len(names) == len(NAMES)
         assert (names == set(NAMES)) == (width == 60)  # where they are in several lines each
+
+
+def test_runs_of_one_method_are_named_on_any_terminal_with_their_epochs_where_they_differ(tmp_path):
+    (run,) = reproduction(tmp_path, (str(REPOSITORY / "configs/quickstart.yaml"),), (1,), 1.0).runs
+    for name, epochs in (("mine", 30), ("short", 2)):
+        config = run.config.model_copy(update={"schedule": ScheduleConfig(epochs=epochs, warmup_steps=0)})
+        finish(tmp_path / "own" / name, config, [row_of(epoch, 0.9, 2) for epoch in range(1, epochs + 1)])
+    (sheet,) = results_tables(collect([tmp_path / "own"], tmp_path))
+    for width in (60, 80, 120):
+        table, _ = fitted(sheet, width)
+        texts = {str(column.header): [str(cell) for cell in column.cells] for column in table.columns}
+        assert texts["configuration"] == ["mine", "short"] and texts["epochs"] == ["30", "2"]
+        assert "published" not in texts and "diff." not in texts  # of which there is nothing
+
+
+def test_a_row_of_ones_own_keeps_its_name_and_the_papers_goes_after_lesser_scores(tmp_path, sheets):
+    (run,) = reproduction(tmp_path, (str(REPOSITORY / "configs/quickstart.yaml"),), (1,), 1.0).runs
+    finish(run.folder(tmp_path), run.config, [row_of(epoch, 0.9, 2) for epoch in range(1, 31)])
+    (own,) = results_tables(collect([tmp_path], tmp_path))
+    for sheet in (own, *sheets["report"]):
+        ranks = {column.head: column.rank for column in sheet.columns}
+        assert ranks["configuration"] < ranks["NLL"] < ranks["ECE"]
+    assert {column.head: column.rank for column in own.columns}["configuration"] == 0
 
 
 def test_names_that_no_cut_keeps_apart_are_whole_in_several_lines():

@@ -13,6 +13,7 @@ from typing import Literal
 from pydantic import Field
 
 from mixmo_fast.errors import printable
+from mixmo_fast.report.words import counted
 from mixmo_fast.runfolder.record import Record
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.runfolder.scores import definition
@@ -230,6 +231,19 @@ def labels_of(rows: Sequence[ConfigurationResult]) -> list[str]:
     for other in (lambda row: row.name, lambda row: f"{row.name} ({'; '.join(row.marks) or 'whole'})"):
         found = [other(row) if found.count(label) > 1 else label for row, label in zip(rows, found, strict=True)]
     return found
+
+
+def differ_in_epochs(rows: Sequence[ConfigurationResult]) -> bool:
+    """Whether the rows of a table were planned with different numbers of epochs, which each then has to say."""
+    return len({row.epochs for row in rows}) > 1
+
+
+def figure_labels(rows: Sequence[ConfigurationResult]) -> list[str]:
+    """The names of `labels_of`, with the epochs of each where they differ: a figure has no column for them."""
+    names = labels_of(rows)
+    if not differ_in_epochs(rows):
+        return names
+    return [f"{name}, {counted(row.epochs, 'epoch')}" for row, name in zip(rows, names, strict=True)]
 
 
 def images_of(rows: Sequence[ConfigurationResult]) -> int | None:

@@ -23,7 +23,8 @@ class PaperTable:
     Attributes:
         title: Its title.
         rows: Its rows, each with a name that is no other row's.
-        columns: Its columns, each with whether it is a number.
+        columns: The page's columns, each with whether it is a number; remarks stand in the first of them.
+        is_by_name: Whether each row is named by its configuration, which then has no column of its own.
         overall: Figures of all its rows.
         curves: Learning curves, a figure a row.
     """
@@ -31,6 +32,7 @@ class PaperTable:
     title: str
     rows: tuple[tuple[str, ConfigurationResult], ...]
     columns: tuple[tuple[str, bool], ...]
+    is_by_name: bool
     overall: tuple[Plot, ...]
     curves: tuple[Plot, ...]
 
@@ -59,8 +61,11 @@ def comparison_page(results: Results, out: Path, command: str) -> str:
 
 
 def _table(title: str, rows: tuple[ConfigurationResult, ...], results: Results) -> PaperTable:
-    columns = tuple(comparison_text.table_heads(results, rows))
+    method, *scores, _remarks, configuration = comparison_text.table_heads(results, rows)
+    labels = labels_of(rows)
+    is_by_name = labels == [row.name for row in rows]
+    columns = (configuration, *scores) if is_by_name else (method, *scores, configuration)
     overall = (beside_published(rows), against_cost(rows, results.is_on_gpus), against_diversity(rows))
-    named = tuple(zip(labels_of(rows), rows, strict=True))
+    named = tuple(zip(labels, rows, strict=True))
     curves = (curves_of(row, label) for label, row in named)
-    return PaperTable(title, named, columns, tuple(filter(None, overall)), tuple(filter(None, curves)))
+    return PaperTable(title, named, columns, is_by_name, tuple(filter(None, overall)), tuple(filter(None, curves)))

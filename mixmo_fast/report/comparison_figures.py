@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mixmo_fast.report.accuracy import accuracy_axis, apart, interval_label, interval_note, wilson
 from mixmo_fast.report.colours import Theme
-from mixmo_fast.report.compared import ConfigurationResult, SeedResult, images_of, labels_of
+from mixmo_fast.report.compared import ConfigurationResult, SeedResult, figure_labels, images_of
 from mixmo_fast.report.comparison_text import difference_text, percent_text, published_text
 from mixmo_fast.report.drawing import HEIGHT_IN, Plot
 from mixmo_fast.report.figures import aside, draw_interval, member_label, member_line
@@ -37,7 +37,7 @@ def beside_published(rows: Sequence[ConfigurationResult]) -> Plot | None:
     rows = [row for row in rows if row.best_on_test or row.published]
     if not any(row.best_on_test for row in rows):
         return None
-    names = labels_of(rows)
+    names = figure_labels(rows)
     images = images_of(rows)
 
     def draw(axes: Axes, theme: Theme) -> None:

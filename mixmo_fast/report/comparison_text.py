@@ -1,10 +1,10 @@
 """The words of a comparison, and `results.md`: the paper's tables with our numbers beside the published ones."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mixmo_fast.errors import printable
-from mixmo_fast.report.compared import SINGLE_NETWORK, ConfigurationResult, Results, Statistic
+from mixmo_fast.report.compared import SINGLE_NETWORK, ConfigurationResult, Results, Statistic, differ_in_epochs
 from mixmo_fast.report.words import UNKNOWN, counted, whole
 from mixmo_fast.runfolder.scores import SCORES
 from mixmo_fast.training.progress import duration
@@ -26,7 +26,7 @@ def as_markdown(results: Results, command: str) -> str:
     for title, rows in results.tables:
         heads = table_heads(results, rows)
         lines = [_line([head for head, _ in heads]), _line(["---:" if number else "---" for _, number in heads])]
-        lines += [_line(map(_cell, table_row(row, has_published(rows)))) for row in rows]
+        lines += [_line(map(_cell, cells)) for cells in table_rows(rows)]
         parts += [f"## {_escaped(title)}", "\n".join(lines)]
     for heading, items in (("Failed", failures(results)), ("Left out", results.left_out)):
         if items:
@@ -72,23 +72,31 @@ def has_published(rows: Iterable[ConfigurationResult]) -> bool:
     return any(row.published for row in rows)
 
 
-def table_heads(results: Results, rows: Iterable[ConfigurationResult]) -> list[tuple[str, bool]]:
+def table_heads(results: Results, rows: Sequence[ConfigurationResult]) -> list[tuple[str, bool]]:
     """The columns of a table, each with whether it is a number: scores first, names that are long last."""
     return [
         *(("Method", False), ("Ours, best on test", True), ("Ours, last epoch", True)),
         *((("Published", True), ("Difference", True)) if has_published(rows) else ()),
-        *(("NLL", True), ("ECE", True), ("Seeds", True)),
+        *(("NLL", True), ("ECE", True)),
+        *((("Epochs", True),) if differ_in_epochs(rows) else ()),
+        ("Seeds", True),
         *(("Rows/s", True), (time_head(results), True), ("Remarks", False), ("Configuration", False)),
     ]
 
 
-def table_row(row: ConfigurationResult, published: bool) -> list[str]:
-    """The cells of a row, as many as `table_heads` gives columns."""
+def table_rows(rows: Sequence[ConfigurationResult]) -> list[list[str]]:
+    """The cells of each row, as many as `table_heads` gives columns."""
+    published, epochs = has_published(rows), differ_in_epochs(rows)
     return [
-        *(row.label, percent_text(row.best_on_test), percent_text(row.last)),
-        *((published_text(row.published), difference_text(row.difference)) if published else ()),
-        *(number_text(row.nll), number_text(row.ece), seeds_text(row), whole(row.rows_per_second)),
-        *(time_text(row.device_seconds), "; ".join(row.marks), row.name),
+        [
+            *(row.label, percent_text(row.best_on_test), percent_text(row.last)),
+            *((published_text(row.published), difference_text(row.difference)) if published else ()),
+            *(number_text(row.nll), number_text(row.ece)),
+            *((str(row.epochs),) if epochs else ()),
+            *(seeds_text(row), whole(row.rows_per_second), time_text(row.device_seconds)),
+            *("; ".join(row.marks), row.name),
+        ]
+        for row in rows
     ]
 
 

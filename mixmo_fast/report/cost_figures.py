@@ -13,7 +13,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from mixmo_fast.report.accuracy import accuracy_axis, apart, interval_label, interval_note, wilson
 from mixmo_fast.report.colours import Theme
-from mixmo_fast.report.compared import ConfigurationResult, Statistic, images_of, labels_of
+from mixmo_fast.report.compared import ConfigurationResult, Statistic, figure_labels, images_of
 from mixmo_fast.report.comparison_text import percent_text
 from mixmo_fast.report.drawing import SMALL_PT, Plot, format_axis
 from mixmo_fast.report.words import decimal, short
@@ -86,16 +86,16 @@ def _against(
     across: _Across,
     top1: Callable[[ConfigurationResult], Statistic | None],
 ) -> Plot | None:
-    """Top-1 against one number of each configuration; colours are methods, markers augmentations and widths."""
+    """Top-1 against one number of each configuration; colours are methods, markers the rest that differs."""
     points = [
         (name, row, value, found)
-        for name, row in zip(labels_of(rows), rows, strict=True)
+        for name, row in zip(figure_labels(rows), rows, strict=True)
         if (value := across.value(row)) and (found := top1(row))
     ]
     if len(points) < 2:
         return None
     methods = list(dict.fromkeys(row.method for row in rows))
-    kinds = list(dict.fromkeys((row.msda, row.width) for row in rows))
+    kinds = list(dict.fromkeys(map(_kind, rows)))
     images = images_of(rows)
     places = _beside_each_other([value for _, _, value, _ in points], across.logarithmic)
 
@@ -108,7 +108,7 @@ def _against(
                 [place],
                 [found.mean],
                 yerr=found.std,
-                fmt=_MARKERS[kinds.index((row.msda, row.width)) % len(_MARKERS)],
+                fmt=_MARKERS[kinds.index(_kind(row)) % len(_MARKERS)],
                 color=colour,
                 markersize=7,
                 capsize=3,
@@ -144,6 +144,11 @@ def _against(
     if places != [value for _, _, value, _ in points]:
         note += " Those of nearly the same place are drawn beside each other."
     return Plot(title, f"{title}: {'; '.join(said)}.", note, draw, height_in=3.4 + 0.19 * len(points))
+
+
+def _kind(row: ConfigurationResult) -> tuple[str | None, int | None, int]:
+    """What rows of a method differ in."""
+    return row.msda, row.width, row.epochs
 
 
 def _best(row: ConfigurationResult) -> Statistic | None:

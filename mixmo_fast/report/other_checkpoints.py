@@ -1,5 +1,7 @@
 """What was found of several checkpoints of a run: side by side in a table, and the figures of those but the first.
 
+The table has what the page's test scores, in which each checkpoint has a column, do not have.
+
 The page is about the first one, `last` where it was evaluated; without others there is nothing here.
 """
 
@@ -18,7 +20,7 @@ _SHOWN = ("reliability", "confusion", "selective", "robustness", "ood")
 
 @dataclass(frozen=True)
 class SideBySide:
-    """A table: a column for each checkpoint, a row for each score that one of them has."""
+    """A table: a column for each checkpoint, a row for each score that one of them has; there may be none."""
 
     titles: tuple[str, ...]
     rows: tuple[tuple[str, tuple[str, ...]], ...]
@@ -62,8 +64,7 @@ def _title(kept: Kept[SavedEvaluation]) -> str:
 def _scores(found: SavedEvaluation) -> dict[str, str]:
     """What a table says of an evaluation, by the titles of its rows."""
     scaled = found.temperature_scaling.scores if found.temperature_scaling else Scores()
-    said = {SCORES[name].title: SCORES[name].written(getattr(found, name), UNKNOWN) for name in ("top1", "nll", "ece")}
-    said |= {
+    said = {
         f"{SCORES[name].title}, scaled": SCORES[name].written(getattr(scaled, name), UNKNOWN) for name in ("nll", "ece")
     }
     if found.selective:

@@ -51,7 +51,6 @@ def write_report(folder: Path, recipe: Sequence[tuple[str, str]] = ()) -> Path:
         lead=_lead(run),
         run=run,
         summary=summary,
-        memory=summary.peak_memory.in_words() if summary.peak_memory else "",
         last=last,
         best=best,
         sources=sources,

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from mixmo_fast.report.compared import ConfigurationResult, Results
+from mixmo_fast.report.compared import ConfigurationResult, Results, differ_in_epochs
 from mixmo_fast.report.comparison_text import (
     difference_text,
     first_cells,
+    has_published,
     number_text,
     percent_text,
     published_text,
@@ -28,21 +29,30 @@ def results_tables(results: Results) -> list[Sheet]:
 
 
 def _results_table(title: str, rows: Sequence[ConfigurationResult]) -> Sheet:
-    second = Column("MSDA", "word") if rows[0].width is None else Column("width")
-    alike = len({first_cells(row) for row in rows}) < len(rows)  # then only their names tell them apart
+    published, epochs = has_published(rows), differ_in_epochs(rows)
+    alike = len({first_cells(row) for row in rows}) < len(rows)
+    named = alike or not published  # only the paper's rows are known by their method
+    rank = 7 if {first_cells(row)[1] for row in rows} == {UNKNOWN} else 2 if named else 0
+    second = Column("MSDA", "word", rank) if rows[0].width is None else Column("width", rank=rank)
     return Sheet(
         columns=(
             *(Column("method", "name"), second),
-            *(Column("published", rank=1), Column("best on test"), Column("diff.", rank=2)),
-            *(Column("last epoch", rank=3), Column("NLL", rank=4), Column("ECE", rank=5), Column("seeds")),
-            Column("configuration", "name", rank=0 if alike else 6),
+            *((Column("published", rank=1),) if published else ()),
+            Column("best on test"),
+            *((Column("diff.", rank=2),) if published else ()),
+            *(Column("last epoch", rank=3), Column("NLL", rank=5), Column("ECE", rank=6)),
+            *((Column("epochs"),) if epochs else ()),
+            *(Column("seeds"), Column("configuration", "name", rank=0 if named else 4)),
         ),
         rows=tuple(
             (
                 *first_cells(row),
-                *(published_text(row.published), percent_text(row.best_on_test), difference_text(row.difference)),
-                *(percent_text(row.last), number_text(row.nll), number_text(row.ece), seeds_text(row)),
-                row.name,
+                *((published_text(row.published),) if published else ()),
+                percent_text(row.best_on_test),
+                *((difference_text(row.difference),) if published else ()),
+                *(percent_text(row.last), number_text(row.nll), number_text(row.ece)),
+                *((str(row.epochs),) if epochs else ()),
+                *(seeds_text(row), row.name),
             )
             for row in rows
         ),

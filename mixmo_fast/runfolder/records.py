@@ -50,10 +50,14 @@ class PeakMemory(Record):
 
     def in_words(self) -> str:
         """`GPU memory 1.4 GB` or `process memory 0.6 GB` (10**9 bytes); empty where it is unknown."""
-        gpu, process = self.gpu_peak_allocated_bytes, self.process_peak_resident_bytes
-        if gpu is not None:
-            return f"GPU memory {gpu / 1e9:.1f} GB"
-        return "" if process is None else f"process memory {process / 1e9:.1f} GB"
+        amount, of = self.in_gigabytes(), "process" if self.gpu_peak_allocated_bytes is None else "GPU"
+        return amount and f"{of} memory {amount}"
+
+    def in_gigabytes(self) -> str:
+        """The GPU's, or else the process's, as `1.4 GB`; empty where it is unknown."""
+        gpu = self.gpu_peak_allocated_bytes
+        found = self.process_peak_resident_bytes if gpu is None else gpu
+        return "" if found is None else f"{found / 1e9:.1f} GB"
 
 
 class Epoch(Scores, PeakMemory, TrainedEpoch):

@@ -12,9 +12,11 @@ from places import REPOSITORY
 from sample_reproduction import CPU, begin, fail, finish, finish_planned, full_sample, reproduction, row_of
 from test_report import SCRIPT, SHAPE, Outline, as_css
 
+from mixmo_fast.config.load import load_config
+from mixmo_fast.config.schema import ScheduleConfig
 from mixmo_fast.report.accuracy import wilson
 from mixmo_fast.report.colours import DARK, LIGHT
-from mixmo_fast.report.compared import Results, labels_of
+from mixmo_fast.report.compared import Results, figure_labels, labels_of
 from mixmo_fast.report.comparison import comparison_page
 from mixmo_fast.report.comparison_figures import beside_published, curves_of
 from mixmo_fast.report.comparison_text import as_markdown
@@ -307,6 +309,43 @@ def test_a_single_epoch_is_a_dot_for_ensemble_seeds_and_members(tmp_path):
     assert len({line.get_xdata()[0] for line in lines}) == 5  # none of which hides another
 
 
+def two_lengths(folder: Path, names=("quickstart", "short")) -> Results:
+    """A run of one's own, and the same with a schedule of 2 epochs, in folders of these names."""
+    config = load_config(Path(DIGITS))
+    brief = config.model_copy(update={"schedule": ScheduleConfig(epochs=2, warmup_steps=0)})
+    for place, name, one in zip("ab", names, (config, brief), strict=True):
+        rows = [row_of(epoch, 0.9, 2) for epoch in range(1, one.schedule.epochs + 1)]
+        finish(folder / place / name, one, rows, device=CPU)
+    return collect([folder], folder)
+
+
+def test_epochs_stand_with_each_row_where_they_differ_and_nothing_is_called_shortened(tmp_path, results, no_figures):
+    found = two_lengths(tmp_path)
+    rows = found.configurations
+    assert figure_labels(rows) == ["quickstart, 30 epochs", "short, 2 epochs"]
+    for plot in (beside_published(rows), against_cost(rows, False), against_diversity(rows)):
+        assert "short, 2 epochs" in plot.finding and "quickstart, 30 epochs" in plot.finding
+    markers = {line.get_marker() for line in axes_of(against_cost(rows, False)).lines} - {"_", "None"}
+    assert len(markers & set("os^")) == 2
+    text = as_markdown(found, COMMAND)
+    heads, *cells = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row[heads.index("Epochs")] for row in cells[1:]] == ["30", "2"]
+    page = comparison_page(found, tmp_path, COMMAND)
+    assert ">Epochs</th>" in page.split("Each run</h2>")[0]
+    assert "hortened" not in page + text and 'class="mark"' not in page
+    for row in (results, found.model_copy(update={"configurations": rows[:1]})):
+        assert "Epochs" not in as_markdown(row, COMMAND)
+
+
+def test_a_configuration_has_no_column_where_it_is_what_names_the_row(tmp_path, no_figures):
+    found = two_lengths(tmp_path)
+    page = comparison_page(found, tmp_path, COMMAND)
+    assert page.count(">Configuration</th>") == 1 and ">Method</th>" not in page
+    assert len(set(Outline(page).widths()[0])) == len(set(Outline(page).widths()[1])) == 1
+    other = comparison_page(two_lengths(tmp_path / "other", ("mine", "mine")), tmp_path, COMMAND)
+    assert other.count(">Configuration</th>") == 2 and other.count(">Method</th>") == 1
+
+
 # Hostile names
 
 LINK = "[click](https://evil.example) `code` **bold** ~~out~~ www.evil.example"
@@ -393,6 +432,19 @@ def test_name_and_score_are_on_the_first_screen_without_scrolling(browser, sampl
     assert scrolled <= shown
     for _, left, right, bottom in found[:2]:
         assert left >= 0 and right <= shown and bottom <= size[1]
+
+
+@pytest.mark.browser
+def test_on_a_desk_no_table_is_clipped_and_no_heading_takes_three_lines(browser, sample):
+    script = """
+    return [...document.querySelectorAll(".dense .scroll")].map(one => {
+      const head = one.querySelector("thead th button"), line = parseFloat(getComputedStyle(head).lineHeight);
+      return [one.scrollWidth - one.clientWidth, one.querySelector("thead").getBoundingClientRect().height / line];
+    });
+    """
+    found, _ = browser.measure(sample / "report.html", script)
+    assert len(found) == 4
+    assert all(hidden == 0 and lines < 3 for hidden, lines in found), found
 
 
 @pytest.mark.browser

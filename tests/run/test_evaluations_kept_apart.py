@@ -155,6 +155,18 @@ def test_a_page_has_all_evaluated_checkpoints_side_by_side(place):
     assert write_report(place.run).read_text().count("ECE, 15 equal bins, scaled") == 1
 
 
+def test_a_score_of_several_checkpoints_stands_in_one_table(place):
+    record_evaluation(place.evaluate("last"), place.run)
+    record_evaluation(place.evaluate("2"), place.run)
+    page = write_report(place.run).read_text()
+    _, scores, beside, *_ = page.split("<caption>")
+    assert "Test scores" in scores and "Evaluated checkpoints side by side" in beside
+    for row in ("Top-1", "NLL, nats", "ECE, 15 equal bins"):
+        heading = f'<th scope="row">{row}</th>'
+        assert heading in scores and heading not in beside
+    assert "ECE, 15 equal bins, scaled" in beside.split("</table>")[0]
+
+
 def test_from_scratch_takes_evaluations_but_nothing_of_others(place, tmp_path):
     record_evaluation(place.evaluate("last"), place.run)
     record_evaluation(place.evaluate("best"), place.run)

@@ -27,7 +27,7 @@ def test_a_gpus_peaks_are_named_as_its_own(monkeypatch):
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 2_000_000_000)
     peak = peak_memory(torch.device("cuda"))
     assert peak.as_dict() == {"gpu_peak_allocated_bytes": 1_430_000_000, "gpu_peak_reserved_bytes": 2_000_000_000}
-    assert peak.in_words() == "GPU memory 1.4 GB"
+    assert peak.in_words() == "GPU memory 1.4 GB" and peak.in_gigabytes() == "1.4 GB"
 
 
 def test_a_runs_peak_is_the_highest_of_its_epochs_in_whatever_processes():
