@@ -27,6 +27,8 @@ from mixmo_fast.errors import DivergedError, printable
 DIVERGED = 3
 """Exit code of a command whose network has diverged; 2 is that of all else that a user can mend."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -39,7 +41,11 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
         try:
             require_a_folder()
             work(**options)
+        except typer.Exit as ended:  # typer would not tell it from its own end by Ctrl-C, of which `main` says a line
+            sys.exit(ended.exit_code)
         except Exception as error:
+            if _is_by_interrupt(error):
+                raise KeyboardInterrupt from error
             line = in_a_line(error)
             if line is None or debug:
                 raise
@@ -56,10 +62,17 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _is_by_interrupt(error: BaseException | None) -> bool:
+    """Whether an error is what a library made of Ctrl-C, as numpy does while it is imported."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def _end(line: str, code: int) -> None:
     """Ends with a code and a line in which whatever could steer a terminal is spelt out."""
     print(f"mixmo-fast: {printable(line)}", file=sys.stderr)
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 _SETTINGS = {"token_normalize_func": todays}
@@ -166,12 +179,15 @@ def main() -> None:
         sys.exit(2)
     try:
         code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
+        if code == INTERRUPTED:
+            raise typer.Abort
         sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none
     except usage.UsageError as error:
         print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)
         sys.exit(2)
-    except typer.Abort:  # Ctrl-C before a command deals with it
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):  # Ctrl-C before a command deals with it
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
