@@ -7,8 +7,10 @@ functions, so that `--help` answers at once.
 import inspect
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from itertools import zip_longest
 from typing import Annotated, Any
@@ -44,8 +46,6 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
         except typer.Exit as ended:  # typer would not tell it from its own end by Ctrl-C, of which `main` says a line
             sys.exit(ended.exit_code)
         except Exception as error:
-            if _is_by_interrupt(error):
-                raise KeyboardInterrupt from error
             line = in_a_line(error)
             if line is None or debug:
                 raise
@@ -60,13 +60,6 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     wrapped.__signature__ = asked.replace(parameters=[*asked.parameters.values(), *parameters])
     command.__annotations__ = work.__annotations__ | added
     return command
-
-
-def _is_by_interrupt(error: BaseException | None) -> bool:
-    """Whether an error is what a library made of Ctrl-C, as numpy does while it is imported."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _end(line: str, code: int) -> None:
@@ -170,6 +163,36 @@ def _take_whatever_streams_there_are() -> None:
             stream.reconfigure(errors="replace")
 
 
+@contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """What comes of Ctrl-C in the block, noted, for torch makes other errors of one that comes while it is imported."""
+    noted: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # somebody else deals with it, or ignores it
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run(words: list[str]) -> int | None:
+    """Runs a command; the exit code of `typer.Exit` outside of one."""
+    with _noting_interrupts() as interrupts:
+        try:
+            return typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
+        except Exception as error:
+            if interrupts:
+                raise KeyboardInterrupt from error
+            raise
+
+
 def main() -> None:
     """Runs the command of the command line."""
     _take_whatever_streams_there_are()
@@ -178,9 +201,9 @@ def main() -> None:
         print(f"{PROGRAM}: found an empty word, allowed: none; is a variable of the shell not set?", file=sys.stderr)
         sys.exit(2)
     try:
-        code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
+        code = _run(words)
         if code == INTERRUPTED:
-            raise typer.Abort
+            raise KeyboardInterrupt
         sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none
     except usage.UsageError as error:
         print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)

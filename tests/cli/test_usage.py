@@ -1,8 +1,10 @@
 """A command line that is wrong is one line: what was found, and what to write instead."""
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import typer
@@ -100,6 +102,17 @@ def test_ctrl_c_before_a_command_begins_is_the_same_line(command, monkeypatch, e
 
     monkeypatch.setattr("typer.main.get_command", interrupt)
     assert command("doctor") == (130, "", "mixmo-fast: interrupted\n")
+
+
+def test_what_a_library_makes_of_ctrl_c_while_it_is_imported_is_ctrl_c(command, monkeypatch):
+    def half_imported(*_, **__):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RecursionError("numpy is only half there")
+
+    monkeypatch.setattr("mixmo_fast.doctor.examine.examine", half_imported)
+    assert command("doctor") == (130, "", "mixmo-fast: interrupted\n")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_completion_for_a_shell_can_be_had():
