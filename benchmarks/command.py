@@ -1,6 +1,7 @@
 """`mixmo-fast benchmark`: how fast each pipeline delivers a configuration's batches; a table, JSON, a bar chart."""
 
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -72,6 +73,8 @@ def run_benchmark(
     for name, value, least in (("--repetitions", repetitions, 1), ("--steps", steps, 0)):
         if value < least:
             raise ConfigError(f"{name}: found {value}, allowed: a whole number at least {least}")
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"--seconds: found {seconds:g}, allowed: a number above 0")
     with ExitStack() as cleanup:
         if synthetic is not None:
             from pipelines.datasets.synthetic import write_synthetic

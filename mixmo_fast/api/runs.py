@@ -20,7 +20,7 @@ from mixmo_fast.run.trained import read_weights
 from mixmo_fast.runfolder.evaluated import SavedEvaluation
 from mixmo_fast.runfolder.history import read_history
 from mixmo_fast.runfolder.kept import read_evaluations
-from mixmo_fast.runfolder.names import CONFIG, SUMMARY
+from mixmo_fast.runfolder.names import CONFIG, SUMMARY, run_meant
 from mixmo_fast.runfolder.record import read_record
 from mixmo_fast.runfolder.records import Epoch, RunSummary
 
@@ -183,7 +183,7 @@ def train(
     ```
 
     Args:
-        config: As for `load_config`.
+        config: As for `load_config`; without a name, a run folder or the `config.yaml` in one is that run.
         name: Of the run; None: that of the file, or of the published run.
         data: The folder of data sets.
         runs: The folder of run folders.
@@ -202,7 +202,8 @@ def train(
         MixmoError: On anything you can mend; what the folder held before is then untouched.
     """
     if name is None and isinstance(config, str | Path):
-        name = Path(config).stem
+        run = run_meant(Path(config))
+        name, runs, config = (run.name, run.parent, run / CONFIG) if run else (Path(config).stem, runs, config)
     if name is None:
         raise ConfigError("name: found None, allowed: one beside a configuration's values")
     folder = train_run(

@@ -7,8 +7,10 @@ functions, so that `--help` answers at once.
 import inspect
 import io
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from itertools import zip_longest
 from typing import Annotated, Any
@@ -27,6 +29,8 @@ from mixmo_fast.errors import DivergedError, printable
 DIVERGED = 3
 """Exit code of a command whose network has diverged; 2 is that of all else that a user can mend."""
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells give it."""
 
 DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
@@ -39,6 +43,8 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
         try:
             require_a_folder()
             work(**options)
+        except typer.Exit as ended:  # typer would not tell it from its own end by Ctrl-C, of which `main` says a line
+            sys.exit(ended.exit_code)
         except Exception as error:
             line = in_a_line(error)
             if line is None or debug:
@@ -59,7 +65,7 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
 def _end(line: str, code: int) -> None:
     """Ends with a code and a line in which whatever could steer a terminal is spelt out."""
     print(f"mixmo-fast: {printable(line)}", file=sys.stderr)
-    raise typer.Exit(code)
+    sys.exit(code)
 
 
 _SETTINGS = {"token_normalize_func": todays}
@@ -157,6 +163,36 @@ def _take_whatever_streams_there_are() -> None:
             stream.reconfigure(errors="replace")
 
 
+@contextmanager
+def _noting_interrupts() -> Iterator[list[int]]:
+    """What comes of Ctrl-C in the block, noted, for torch makes other errors of one that comes while it is imported."""
+    noted: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        noted.append(number)
+        signal.default_int_handler(number, frame)
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # somebody else deals with it, or ignores it
+        yield noted
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield noted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _run(words: list[str]) -> int | None:
+    """Runs a command; the exit code of `typer.Exit` outside of one."""
+    with _noting_interrupts() as interrupts:
+        try:
+            return typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
+        except Exception as error:
+            if interrupts:
+                raise KeyboardInterrupt from error
+            raise
+
+
 def main() -> None:
     """Runs the command of the command line."""
     _take_whatever_streams_there_are()
@@ -165,13 +201,16 @@ def main() -> None:
         print(f"{PROGRAM}: found an empty word, allowed: none; is a variable of the shell not set?", file=sys.stderr)
         sys.exit(2)
     try:
-        code = typer.main.get_command(app).main(words, prog_name=PROGRAM, standalone_mode=False)
+        code = _run(words)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none
     except usage.UsageError as error:
         print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)
         sys.exit(2)
-    except typer.Abort:  # Ctrl-C before a command deals with it
-        sys.exit(130)
+    except (typer.Abort, KeyboardInterrupt):  # Ctrl-C before a command deals with it
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

@@ -27,7 +27,7 @@ from mixmo_fast.cli.options import (
     make_console,
 )
 from mixmo_fast.errors import Stopped
-from mixmo_fast.runfolder.names import run_name
+from mixmo_fast.runfolder.names import name_of_run, run_name
 
 _FLAGS = {
     "--config_path FILE": "FILE, as it is: their YAML files are understood",
@@ -101,7 +101,7 @@ def train(
     keep_compiled()
     console = make_console()
     is_first_rank = os.environ.get("RANK", "0") == "0"
-    with waiting(console, f"{name or config.stem}: loading torch") if is_first_rank else nullcontext():
+    with waiting(console, f"{name or name_of_run(config)}: loading torch") if is_first_rank else nullcontext():
         from mixmo_fast.run.train import train_run
         from mixmo_fast.training.stopping import EXIT_CODE
 

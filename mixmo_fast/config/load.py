@@ -16,7 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from mixmo_fast.config.safe_yaml import dotted_path, read_text, read_yaml, show
-from mixmo_fast.config.schema import Config
+from mixmo_fast.config.schema import MOST_SEED, Config
 from mixmo_fast.config.words import allowed_in_words, keys_of, known_keys
 from mixmo_fast.errors import ConfigError, shorten
 
@@ -65,6 +65,15 @@ def is_upstream(tree: object) -> bool:
 def override(config: Config, overrides: Sequence[str]) -> Config:
     """A configuration with each `a.b=value` set, in order; a `ConfigError` as of `load_config`."""
     return check_config(apply_overrides(config.model_dump(), overrides), "configuration", overrides)
+
+
+def seed_override(seed: int | None) -> list[str]:
+    """What `--seed` sets, as overrides; a `ConfigError` of the option's name where a seed may not be so."""
+    if seed is None:
+        return []
+    if not 0 <= seed <= MOST_SEED:
+        raise ConfigError(f"--seed: found {shorten(str(seed), 80)}, allowed: {allowed_in_words(['seed'])}")
+    return [f"seed={seed}"]
 
 
 def read_tree(path: str | Path) -> dict[str, object]:

@@ -58,6 +58,7 @@ def _check_concentration(key: str, value: float) -> None:
         raise ValueError(f"{key}: found {value:g}, allowed: 0, or {LEAST_CONCENTRATION:g} to {MOST_CONCENTRATION:g}")
 
 
+MOST_SEED = 2**63 - 1
 SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
 """Sections of a configuration that decide what a run computes; the others may change between its attempts."""
 
@@ -339,7 +340,7 @@ class Config(_Section):
     """Evaluation during training."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """Checkpoints kept."""
-    seed: int = Field(default=1, ge=0, le=2**63 - 1)
+    seed: int = Field(default=1, ge=0, le=MOST_SEED)
     """Seed of everything random: initial weights, order, crops, flips, partners, masks."""
 
     def held_out(self, images: int) -> int:

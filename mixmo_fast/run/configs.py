@@ -16,6 +16,7 @@ from mixmo_fast.config.upstream import from_upstream
 from mixmo_fast.errors import ConfigError, shorten
 from mixmo_fast.files import write_text
 from mixmo_fast.run.explain import DataFacts, Passage, explain
+from mixmo_fast.runfolder.names import config_meant
 from mixmo_fast.runfolder.trained_on import TrainedOn
 
 if TYPE_CHECKING:  # it reads arrays, which an explanation has no use for
@@ -102,7 +103,7 @@ def explain_config(
     """What a run of a configuration computes, in plain words with its own numbers.
 
     Args:
-        path: The configuration file, of either form.
+        path: The configuration file, of either form, or a run folder.
         overrides: `key=value` each.
         notify: Told of a translation, in one line.
         data: Folder of data sets, for one that is not in the catalogue.
@@ -113,7 +114,7 @@ def explain_config(
     """
     from pipelines.datasets.store import describe_dataset  # it reads arrays, which an explanation has no use for
 
-    config = load_config(path, overrides, notify)
+    config = load_config(config_meant(path), overrides, notify)
     info = describe_dataset(data, config.data.dataset)
     facts = data_facts(info)
     images = facts.train_images - config.held_out(facts.train_images)

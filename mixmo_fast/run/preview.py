@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mixmo_fast.batch import Batch, TrainingBatches
-from mixmo_fast.config.load import load_config, override
+from mixmo_fast.config.load import load_config, override, seed_override
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import ConfigError, MixmoError
 from mixmo_fast.mixing.methods import MASKS
@@ -20,6 +20,7 @@ from mixmo_fast.mixing.plan import draw_plan_block
 from mixmo_fast.mixing.ratios import patch_probability
 from mixmo_fast.mixing.recipe import Recipe
 from mixmo_fast.run import build
+from mixmo_fast.runfolder.names import config_meant, name_of_run
 from mixmo_fast.training.precision import choose_precision
 from pipelines.datasets.store import Dataset
 
@@ -45,7 +46,7 @@ def preview_run(
     """Draws some rows of one training step, and returns what was drawn, in a line.
 
     Args:
-        source: The configuration's file, whose name names the run; or a configuration.
+        source: The configuration's file, whose name names the run; or a run folder; or a configuration.
         out: The picture to write; its suffix names the format.
         notify: Told of a conversion or translation on the way.
         name: Of the run, where the source is no file.
@@ -61,10 +62,9 @@ def preview_run(
     Raises:
         MixmoError: On anything a user can mend.
     """
-    extra = [] if seed is None else [f"seed={seed}"]
-    changes = [*overrides, *extra]
+    changes = [*overrides, *seed_override(seed)]
     if isinstance(source, Path):
-        name, config = source.stem, load_config(source, changes, notify)
+        name, config = name_of_run(source), load_config(config_meant(source), changes, notify)
     else:
         config = override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers=1)

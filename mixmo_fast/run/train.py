@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from mixmo_fast.config.load import load_config, override, to_yaml
+from mixmo_fast.config.load import load_config, override, seed_override, to_yaml
 from mixmo_fast.config.schema import Config
 from mixmo_fast.errors import CheckpointError, ConfigError, MixmoError
 from mixmo_fast.files import write_text
@@ -24,7 +24,7 @@ from mixmo_fast.run.same_data import data_of, ensure_data, require_same_data, tr
 from mixmo_fast.runfolder import names
 from mixmo_fast.runfolder.history import from_json
 from mixmo_fast.runfolder.lock import hold
-from mixmo_fast.runfolder.names import clear_pipes, remove_run, run_name
+from mixmo_fast.runfolder.names import clear_pipes, config_meant, remove_run, run_meant, run_name
 from mixmo_fast.runfolder.record import write_record
 from mixmo_fast.runfolder.records import BestScores, Environment, RunSummary
 from mixmo_fast.runfolder.scores import SCORES, Scores
@@ -70,7 +70,8 @@ def train_run(
     Under `torchrun` this is one of several ranks; rank 0 writes and prints.
 
     Args:
-        source: The configuration's file, or a configuration.
+        source: The configuration's file, or a configuration; a run folder, or the `config.yaml` in one, stands for that
+            run, wherever it lies.
         console: Where it is told how far the run is.
         name: Of the run; None: that of the source, which is a file.
         data: Folder of data sets.
@@ -98,15 +99,16 @@ def train_run(
         raise ConfigError("--extend: found with --from-scratch, allowed: one of them")
     if profile is not None and profile < 1:
         raise ConfigError(f"--profile: found {profile}, allowed: a whole number at least 1")
-    extra = [] if seed is None else [f"seed={seed}"]
+    extra = seed_override(seed)
     extra += ["step.deterministic=true"] if deterministic else []
     ranks = ranks_of_environment()
     if not ranks.writes:
         console = Console(quiet=True)
     changes = [*overrides, *extra]
     if isinstance(source, Path):
-        folder = runs / (source.stem if name is None else run_name(name))
-        config = load_config(source, changes, notify=lambda line: say(console, line))
+        run = run_meant(source) if name is None else None  # which is gone on with where it lies
+        folder = run or runs / (source.stem if name is None else run_name(name))
+        config = load_config(config_meant(source), changes, notify=lambda line: say(console, line))
     else:
         folder, config = runs / run_name(name or ""), override(source, changes)
     how_loaded = build.PipelineOptions(pipeline, workers, cache)

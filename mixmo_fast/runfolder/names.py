@@ -88,6 +88,25 @@ def is_run_folder(folder: Path) -> bool:
     return (folder / CONFIG).is_file() and any((folder / name).is_file() for name in BESIDE_CONFIG)
 
 
+def run_meant(config: Path) -> Path | None:
+    """The run folder that stands where a configuration is expected, or whose own `config.yaml` does; None: neither."""
+    folder = config.parent if config.name == CONFIG else config
+    if not is_run_folder(folder):
+        return None
+    return folder.resolve() if folder.name in ("", "..") else folder  # its lock and its run have a name
+
+
+def config_meant(config: Path) -> Path:
+    """The file of a configuration, which a run folder may stand for."""
+    return config / CONFIG if config.is_dir() and run_meant(config) else config
+
+
+def name_of_run(config: Path) -> str:
+    """That of a configuration's run: of the run folder that is meant, or else of the file."""
+    folder = run_meant(config)
+    return folder.name if folder else config.stem
+
+
 def has_begun(folder: Path) -> bool:
     """Whether anything of a run is there yet; a log alone is of a process that still loads torch, or did no more."""
     return any((folder / name).exists() for name in (CONFIG, METRICS, CHECKPOINTS))

@@ -4,6 +4,7 @@ A checkpoint is one file of plain tensors, numbers and the resolved configuratio
 without the file that started the run.
 """
 
+import errno
 import hashlib
 import pickle
 import re
@@ -157,6 +158,9 @@ def read_plain(path: Path) -> object:
         # What torch advises, programmers alone can do, and it would run what is in the file.
         if isinstance(error, pickle.UnpicklingError | EOFError | KeyError) or "inline_container" in said:
             said = "torch.save did not write it, or it is damaged" if path.stat().st_size else "it is empty"
+        # Of half an archive, by torch; of one that ends where its list of parts is looked for, by zipfile.
+        if "PytorchStreamReader" in said or (isinstance(error, OSError) and error.errno == errno.EINVAL):
+            said = "it is cut off or damaged"
         raise CheckpointError(f"{path}: not a readable checkpoint ({shorten(said, 150)})") from error
 
 

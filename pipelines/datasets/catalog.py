@@ -273,7 +273,7 @@ def dataset_info(name: str) -> DatasetInfo:
     """
     if name in DATASETS:
         return DATASETS[name]
-    nearest = difflib.get_close_matches(name.lower().replace("-", ""), DATASETS, n=1, cutoff=0.5)
+    nearest = difflib.get_close_matches(name.lower().replace("-", ""), DATASETS, n=1, cutoff=0.7)
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
     raise DataError(
         f"unknown data set {name!r}{hint}: the known ones are {', '.join(DATASETS)}; "

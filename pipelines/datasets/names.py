@@ -65,8 +65,8 @@ def unknown_dataset(data_dir: Path, name: str) -> DataError:
     """The error for a name that is neither in the catalogue nor that of a converted folder."""
     here = [one for one in converted_names(data_dir) if one not in DATASETS]
     plain = name.lower().replace("-", "_")
-    nearest = difflib.get_close_matches(plain, [*here, *DATASETS], n=1, cutoff=0.5) or difflib.get_close_matches(
-        plain.replace("_", ""), DATASETS, n=1, cutoff=0.5
+    nearest = difflib.get_close_matches(plain, [*here, *DATASETS], n=1, cutoff=0.7) or difflib.get_close_matches(
+        plain.replace("_", ""), DATASETS, n=1, cutoff=0.7
     )
     hint = f" (did you mean {nearest[0]}?)" if nearest else ""
     listed = ", ".join(here[:_MOST_LISTED]) + (", ..." if len(here) > _MOST_LISTED else "")

@@ -82,6 +82,15 @@ def test_a_damaged_checkpoint_is_named(trained, tmp_path, damage):
         trained.evaluate(str(bad))
 
 
+def test_a_cut_archive_is_said_to_be_cut_wherever_it_ends(trained, tmp_path):
+    content = (trained.run / "checkpoints" / "last.pt").read_bytes()
+    bad = tmp_path / "bad.pt"
+    for length in (100, 1 << 16, len(content) // 2, len(content) - 22, len(content) - 1):
+        bad.write_bytes(content[:length])
+        with pytest.raises(CheckpointError, match=r"bad.pt: not a readable checkpoint \(it is cut off or damaged\)$"):
+            load_checkpoint(bad)
+
+
 def test_a_missing_checkpoint_says_which_there_are(trained):
     with pytest.raises(
         CheckpointError, match=r"epoch_0003.pt: no such checkpoint; .* has best, epoch_0002, epoch_0004, last"
