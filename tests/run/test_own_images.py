@@ -119,7 +119,9 @@ def test_a_name_that_nobody_knows_lists_those_there_are(command, pets):
         "unknown data set 'pest' (did you mean pets?): the known ones are digits, ",
         f"and in {pets.data} pets; `mixmo-fast convert folder PATH --name pest --data {pets.data}` makes one",
     )
-    one_line(command("evaluate", pets.config, "--runs", pets.folder / "runs", "--data", pets.folder), "its data set pets is")
+    one_line(
+        command("evaluate", pets.config, "--runs", pets.folder / "runs", "--data", pets.folder), "its data set pets is"
+    )
     one_line(command("config", "explain", pets.config, "--data", pets.folder), "unknown data set 'pets'")
     one_line(command("reproduce", pets.config, "--dry-run", "--data", pets.folder), "unknown data set 'pets'")
 
