@@ -59,6 +59,8 @@ def _check_concentration(key: str, value: float) -> None:
 
 
 MOST_SEED = 2**63 - 1
+"""A seed's largest value."""
+
 SCIENCE = ("data", "network", "mixing", "msda", "batch", "optimizer", "schedule", "seed")
 """Sections of a configuration that decide what a run computes; the others may change between its attempts."""
 
