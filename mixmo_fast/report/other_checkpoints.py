@@ -1,8 +1,7 @@
 """What was found of several checkpoints of a run: side by side in a table, and the figures of those but the first.
 
-The table has what the page's test scores, in which each checkpoint has a column, do not have.
-
-The page is about the first one, `last` where it was evaluated; without others there is nothing here.
+The page is about the first one, `last` where it was evaluated; without others there is nothing here. The table has
+what the page's test scores, in which each checkpoint has a column, do not say.
 """
 
 from dataclasses import dataclass, replace
