@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mixmo_fast.errors import printable
+
 _LEAST = {"name": 20, "prose": 20}  # characters, of what may be narrower than it is
 _MOST = 40  # likewise, of names that are shortened only where they still differ
 _BARELY = 4  # likewise, where even the least does not fit
@@ -62,11 +64,11 @@ def print_table(console: Console, sheet: Sheet, wide: bool = False) -> None:
     room = console.width if console.is_terminal and not wide else None
     table, missing = fitted(sheet, room)
     if sheet.title:
-        console.print(Text(sheet.title, style="bold"), soft_wrap=room is None)
+        console.print(Text(printable(sheet.title), style="bold"), soft_wrap=room is None)
     console.print(table, soft_wrap=False, crop=False)
     more = [f"{missing} more column{'s' * (missing > 1)}: --wide"] if missing else []
     for line in (*sheet.notes, *more):
-        console.print(Text(line, style="dim"), soft_wrap=room is None)
+        console.print(Text(printable(line), style="dim"), soft_wrap=room is None)
 
 
 def fitted(sheet: Sheet, room: int | None) -> tuple[Table, int]:
@@ -177,4 +179,6 @@ def _longest(parts: Sequence[str]) -> int:
 
 
 def _text(cell: Cell) -> Text:
-    return Text(cell) if isinstance(cell, str) else cell
+    """A cell in which whatever could steer a terminal is spelt out; rich lets some of it pass."""
+    words, style = (cell, "") if isinstance(cell, str) else (cell.plain, cell.style)
+    return Text("\n".join(map(printable, words.split("\n"))), style=style)

@@ -5,10 +5,12 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
+from mixmo_fast.errors import printable
+
 
 def say(console: Console, line: str) -> None:
-    """Prints a line as it is, however long it is."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    """Prints a line, however long it is; whatever in a name could steer a terminal is spelt out."""
+    console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -27,5 +29,5 @@ def waiting(console: Console, what: str) -> Iterator[None]:
         return
     from rich.markup import escape
 
-    with console.status(escape(what)):
+    with console.status(escape(printable(what))):
         yield

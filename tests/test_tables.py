@@ -8,6 +8,7 @@ import pytest
 import torch
 from places import REPOSITORY
 from rich.console import Console
+from rich.text import Text
 from sample_reproduction import finish, reproduction, row_of
 
 from benchmarks.command import _table as benchmark_table
@@ -224,3 +225,11 @@ def test_names_that_no_cut_keeps_apart_are_whole_in_several_lines():
 def test_a_table_without_rows_is_a_head():
     lines = printed(Sheet((Column("run", "name"), Column("loss")), (), "Nothing yet"), 80)
     assert lines[0] == "Nothing yet" and "loss" in lines[2]
+
+
+def test_nothing_of_a_table_steers_a_terminal():
+    hostile = "\x9b31m\x1b]0;x\u202ered"
+    rows = ((hostile, Text(hostile, style="dim")),)
+    lines = printed(Sheet((Column("run", "name"), Column("state", "word")), rows, hostile, notes=(hostile,)), 200)
+    assert all(line.isprintable() for line in lines)
+    assert "\n".join(lines).count(r"\x9b31m\x1b]0;x\u202ered") == 4
