@@ -246,7 +246,7 @@ def test_the_command_that_is_named_finds_what_was_missing(trained, pictures, tmp
     (line,) = re.findall("run `mixmo-fast (.*)`", before[1])
     assert command(*shlex.split(line), *places)[0] == 0
     code, after, _ = command("predict", folder, pictures / "0001.png", *places, "--checkpoint", "2")
-    assert code == 0 and "note:" not in after and "their confidence is below" in after
+    assert code == 0 and "note:" not in after and "the surest" in after
 
 
 def test_the_command_shows_and_writes_every_answer(run, trained, pictures, tmp_path, command):
