@@ -32,16 +32,16 @@ COPY benchmarks benchmarks
 RUN pip install --no-cache-dir --no-deps --force-reinstall .
 
 # Whoever `docker run --user` names may write there; torch and numba keep what they compile in the home.
-RUN useradd --create-home mixmo && mkdir -p /work/data /work/runs && chown mixmo /work/data /work/runs \
-    && chmod 1777 /home/mixmo /work /work/data /work/runs
+RUN useradd --create-home mixmo && mkdir -p /mixmo/data /mixmo/runs && chown mixmo /mixmo/data /mixmo/runs \
+    && chmod 1777 /home/mixmo /mixmo /mixmo/data /mixmo/runs
 ENV HOME=/home/mixmo USER=mixmo
 # Of a GPU's driver, which CUDA's own images ask for themselves.
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
-WORKDIR /work
+WORKDIR /mixmo
 COPY configs configs
 COPY examples examples
 USER mixmo
-VOLUME ["/work/data", "/work/runs"]
+VOLUME ["/mixmo/data", "/mixmo/runs"]
 
 # By itself and not through a shell, so that `docker stop` reaches training, which saves where it is.
 ENTRYPOINT ["mixmo-fast"]

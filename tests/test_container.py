@@ -37,8 +37,8 @@ def test_it_begins_with_a_base_and_ends_as_nobody_special():
 def test_it_starts_the_command_without_a_shell():
     (entry,), (volumes,) = rests("ENTRYPOINT"), rests("VOLUME")
     assert json.loads(entry) == list(PROJECT["project"]["scripts"])
-    assert rests("WORKDIR")[-1] == "/work"
-    assert json.loads(volumes) == ["/work/data", "/work/runs"]  # where commands look for them
+    assert rests("WORKDIR")[-1] == "/mixmo"
+    assert json.loads(volumes) == ["/mixmo/data", "/mixmo/runs"]  # where commands look for them
 
 
 def test_what_it_copies_is_there_and_not_ignored():
