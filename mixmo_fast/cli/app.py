@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from itertools import zip_longest
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -62,9 +62,9 @@ def _as_command(work: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def _end(line: str, code: int) -> None:
+def _end(line: str, code: int) -> NoReturn:
     """Ends with a code and a line in which whatever could steer a terminal is spelt out."""
-    print(f"mixmo-fast: {printable(line)}", file=sys.stderr)
+    print(f"{PROGRAM}: {printable(line)}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -198,19 +198,16 @@ def main() -> None:
     _take_whatever_streams_there_are()
     words = _spelt_out(sys.argv[1:])
     if "" in words:  # which as a path would be the folder that one is in
-        print(f"{PROGRAM}: found an empty word, allowed: none; is a variable of the shell not set?", file=sys.stderr)
-        sys.exit(2)
+        _end("found an empty word, allowed: none; is a variable of the shell not set?", 2)
     try:
         code = _run(words)
         if code == INTERRUPTED:
             raise KeyboardInterrupt
         sys.exit(code or 0)  # of `typer.Exit`; a command itself gives none
     except usage.UsageError as error:
-        print(f"mixmo-fast: {printable(usage.in_a_line(error, words))}", file=sys.stderr)
-        sys.exit(2)
+        _end(usage.in_a_line(error, words), 2)
     except (typer.Abort, KeyboardInterrupt):  # Ctrl-C before a command deals with it
-        print(f"{PROGRAM}: interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        _end("interrupted", INTERRUPTED)
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)

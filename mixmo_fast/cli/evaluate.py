@@ -84,8 +84,9 @@ def evaluate(
 ) -> None:
     """Evaluate a checkpoint on the test split, and draw what was found.
 
-    By default that of the last epoch, whose accuracy the paper reports; best
-    is chosen by its own test accuracy, and flatters. Each keeps what is its own.
+    By default that of the last epoch, which nobody chose. best is chosen by its
+    own test accuracy, as the published figures are, and flatters. Each keeps
+    what is its own.
     """
     require_writable(json_file, save_predictions)
     require_folder(out)

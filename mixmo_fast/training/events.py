@@ -31,8 +31,9 @@ class Events:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         self._notify = notify
-        # TensorBoard reads what has `tfevents` in its name, in the order of names.
-        mark = f"{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+        # TensorBoard reads what has `tfevents` in its name, in the order of names; a run may be stopped and gone on
+        # with within a second.
+        mark = f"{time.time_ns():019d}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
         self._path = folder / f"events.out.tfevents.{mark}"
         self._file: int | None = None
         self._whole_bytes = 0

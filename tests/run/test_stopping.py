@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from lab import ROOT, STEPS, Lab, assert_same_tensors, loss_by_step, read_history, repeatable, signal_at
+from lab import ROOT, STEPS, Lab, assert_same_tensors, loss_by_step, read_history, repeatable, signal_at, stopped_at
 
 from mixmo_fast.errors import CheckpointError, Stopped
 from mixmo_fast.training import loop
@@ -56,11 +56,7 @@ def test_every_pipeline_goes_on_there(lab, trained, monkeypatch, pipeline):
 
 def test_a_run_stopped_again_and_again_ends_as_one_that_never_was(lab, trained, monkeypatch):
     """Within its first epoch, before there is any checkpoint; twice within one; at the last step of one."""
-    for place in ((1, 3), (1, 7), (2, STEPS - 1), (4, 1)):
-        with monkeypatch.context() as patch:
-            signal_at(patch, *place, signal.SIGTERM)
-            with pytest.raises(Stopped):
-                lab.train()
+    stopped_at(lab, monkeypatch, (1, 3), (1, 7), (2, STEPS - 1), (4, 1))
     lab.train()
     assert_same_run(lab, trained)
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixmo_fast.config.load import parse_config
+from mixmo_fast.errors import Stopped
 from mixmo_fast.run import build
 from mixmo_fast.run.evaluate import evaluate_run
 from mixmo_fast.run.train import train_run
@@ -113,6 +114,15 @@ def signal_at(patch: pytest.MonkeyPatch, epoch: int, step: int, number: signal.S
         return whole(config, steps_per_epoch, at_epoch, at_step)
 
     patch.setattr(loop, "learning_rate", rate)
+
+
+def stopped_at(lab: Lab, monkeypatch: pytest.MonkeyPatch, *places: tuple[int, int]) -> None:
+    """Trains, and is stopped by a signal while each of these steps, (epoch, step), is taken."""
+    for place in places:
+        with monkeypatch.context() as patch:
+            signal_at(patch, *place, signal.SIGTERM)
+            with pytest.raises(Stopped):
+                lab.train()
 
 
 def again(content: dict) -> Checkpoint:

@@ -2,16 +2,14 @@
 
 import io
 import shutil
-import signal
 
 import numpy as np
 import pytest
-from lab import STEPS, Lab, loss_by_step, read_events, read_history, signal_at
+from lab import STEPS, Lab, loss_by_step, read_events, read_history, stopped_at
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata, plugin_data_pb2
 
-from mixmo_fast.errors import Stopped
 from mixmo_fast.runfolder.records import Epoch
 from mixmo_fast.training import loop
 from mixmo_fast.training.checkpoint import load_checkpoint, save_checkpoint
@@ -56,10 +54,7 @@ def test_long_epochs_have_means_over_steps(lab, trained, monkeypatch):
     """Four points an epoch of eleven steps, the last of them over two; stopped within the second of these."""
     single = loss_by_step(trained.run)
     monkeypatch.setattr(loop, "_LOSSES_AN_EPOCH", 4)
-    with monkeypatch.context() as patch:
-        signal_at(patch, 2, 3, signal.SIGTERM)
-        with pytest.raises(Stopped):
-            lab.train()
+    stopped_at(lab, monkeypatch, (2, 3))
     lab.train()
     points = loss_by_step(lab.run)
     assert list(points) == [STEPS * epoch + step for epoch in range(4) for step in (3, 6, 9, 11)]
@@ -70,11 +65,7 @@ def test_long_epochs_have_means_over_steps(lab, trained, monkeypatch):
 
 def test_a_run_that_was_stopped_has_every_point_once(lab, trained, monkeypatch):
     """Within epochs and behind one, twice before there is any epoch."""
-    for place in ((1, 3), (1, 7), (2, STEPS - 1), (4, 1)):
-        with monkeypatch.context() as patch:
-            signal_at(patch, *place, signal.SIGTERM)
-            with pytest.raises(Stopped):
-                lab.train()
+    stopped_at(lab, monkeypatch, (1, 3), (1, 7), (2, STEPS - 1), (4, 1))
     lab.train()
     assert loss_by_step(lab.run) == loss_by_step(trained.run)
     for tag in ("train/loss", "test/top1"):
@@ -97,10 +88,7 @@ def test_a_run_that_was_killed_behind_its_checkpoint_has_every_point_once(tmp_pa
 
 def test_a_run_stopped_by_an_earlier_version_goes_on_with_a_longer_window(lab, trained, monkeypatch):
     """Which left no losses of the windows before."""
-    with monkeypatch.context() as patch:
-        signal_at(patch, 2, 6, signal.SIGTERM)
-        with pytest.raises(Stopped):
-            lab.train()
+    stopped_at(lab, monkeypatch, (2, 6))
     kept = load_checkpoint(lab.path())
     for rank in kept.within["ranks"]:
         del rank["marks"]
