@@ -186,12 +186,10 @@ def read_robustness(path: Path, dataset: str | None = None) -> Robustness:
     Raises:
         MixmoError: It cannot be read, is not such a file, has no robustness, or is of another data set.
     """
+    files = [path]
     if path.is_dir():
-        alone = path / EVALUATION
-        files = [file for place in evaluation_folders(path) if (file := place / EVALUATION).is_file()]
-        files += [alone] if alone.is_file() or not files else []
-    else:
-        files = [path]
+        places = (*evaluation_folders(path), path)
+        files = [file for place in places if (file := place / EVALUATION).is_file()] or [path / EVALUATION]
     read = [(file, _read_evaluation(file)) for file in files]
     file, evaluation = next((one for one in read if one[1].robustness), read[0])
     if evaluation.robustness is None:

@@ -12,6 +12,8 @@ from matplotlib.axis import Axis
 
 from mixmo_fast.report.drawing import percent_axis
 
+NEAR = 0.04  # of an axis: what is nearer hides each other
+LABEL_LENGTH = 44  # characters of what a figure calls a configuration
 _DEVIATIONS = 1.959964  # of a normal distribution, within which 95 % of it lie
 _LEAST_SPAN = 0.02  # of an axis of accuracies
 _ABOVE_ALL = 0.03  # of its span, so that a dot at 100 % is a whole one

@@ -154,10 +154,14 @@ class ConfigurationResult(Record):
         return self.epochs < self.full_epochs
 
     @property
+    def method_label(self) -> str:
+        """The method and its augmentation: `Cut-MixMo + CutMix`, `Single network`."""
+        return " + ".join(part for part in (self.method or SINGLE_NETWORK, self.msda) if part)
+
+    @property
     def label(self) -> str:
         """The method in a few words: `Cut-MixMo + CutMix`, `Single network, width 2`."""
-        name = " + ".join(part for part in (self.method or SINGLE_NETWORK, self.msda) if part)
-        return name if self.width is None else f"{name}, width {self.width}"
+        return self.method_label if self.width is None else f"{self.method_label}, width {self.width}"
 
     @property
     def device_seconds(self) -> float | None:

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mixmo_fast.report.accuracy import accuracy_axis, apart, interval_label, interval_note, wilson
+from mixmo_fast.report.accuracy import LABEL_LENGTH, NEAR, accuracy_axis, apart, interval_label, interval_note, wilson
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.compared import ConfigurationResult, SeedResult, figure_labels, images_of
 from mixmo_fast.report.comparison_text import difference_text, percent_text, published_text
@@ -20,11 +20,7 @@ from mixmo_fast.report.drawing import HEIGHT_IN, Plot
 from mixmo_fast.report.figures import aside, draw_interval, member_label, member_line
 from mixmo_fast.report.words import percent, short
 
-_MARKERS = ("o", "s", "^", "D", "v", "P")
-_LABEL_LENGTH = 44
-_NEAR = 0.04  # of an axis: what is nearer hides each other
 _LEAST_RANGE = 0.02
-_UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 _PUBLISHED: dict[str, Any] = {
     **{"marker": "|", "markersize": 13, "markeredgewidth": 2.5},
     **{"linewidth": 4, "alpha": 0.8, "solid_capstyle": "butt"},
@@ -42,9 +38,9 @@ def beside_published(rows: Sequence[ConfigurationResult]) -> Plot | None:
 
     def draw(axes: Axes, theme: Theme) -> None:
         tops = [end for row in rows for end in (*(row.published or ()), *(seed.best_on_test for seed in row.complete))]
-        near = _NEAR * max(max(tops) - min(tops), _LEAST_RANGE)
+        near = NEAR * max(max(tops) - min(tops), _LEAST_RANGE)
         for place, (name, row) in enumerate(zip(names, rows, strict=True)):
-            axes.text(0, place - 0.35, short(name, _LABEL_LENGTH), transform=axes.get_yaxis_transform(), va="center")
+            axes.text(0, place - 0.35, short(name, LABEL_LENGTH), transform=axes.get_yaxis_transform(), va="center")
             if row.published:
                 axes.plot(row.published, [place, place], color=theme.second, **_PUBLISHED)
             found = [seed.best_on_test for seed in row.complete]

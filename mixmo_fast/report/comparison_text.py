@@ -5,8 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from mixmo_fast.errors import printable
 from mixmo_fast.report.compared import SINGLE_NETWORK, ConfigurationResult, Results, Statistic, differ_in_epochs
-from mixmo_fast.report.words import UNKNOWN, counted, whole
-from mixmo_fast.runfolder.scores import SCORES
+from mixmo_fast.report.words import UNKNOWN, counted, decimal, whole
 from mixmo_fast.training.progress import duration
 
 # What Markdown would read as more than text: underscores within a word, as configurations have them, are none of it,
@@ -101,9 +100,9 @@ def table_rows(rows: Sequence[ConfigurationResult]) -> list[list[str]]:
 
 
 def first_cells(row: ConfigurationResult) -> tuple[str, str]:
-    """A row's method and augmentation, or its method and width, as the paper's tables write them."""
+    """A row's method and augmentation, or both in one and the width: two cells."""
     if row.width is not None:
-        return row.label.partition(", width")[0], str(row.width)
+        return row.method_label, str(row.width)
     return row.method or SINGLE_NETWORK, row.msda or UNKNOWN
 
 
@@ -124,7 +123,7 @@ def percent_text(found: Statistic | None) -> str:
 
 def number_text(found: Statistic | None) -> str:
     """A mean as `0.2398`."""
-    return SCORES["nll"].written(found.mean if found else None, UNKNOWN)
+    return decimal(found.mean if found else None)
 
 
 def difference_text(difference: float | None) -> str:

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from mixmo_fast.report.accuracy import accuracy_axis, apart, interval_label, interval_note, wilson
+from mixmo_fast.report.accuracy import LABEL_LENGTH, NEAR, accuracy_axis, apart, interval_label, interval_note, wilson
 from mixmo_fast.report.colours import Theme
 from mixmo_fast.report.compared import ConfigurationResult, Statistic, figure_labels, images_of
 from mixmo_fast.report.comparison_text import percent_text
@@ -20,8 +20,6 @@ from mixmo_fast.report.words import decimal, short
 from mixmo_fast.training.progress import duration
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_LABEL_LENGTH = 44
-_NEAR = 0.04  # of the axis: what is nearer hides each other
 _UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
@@ -55,7 +53,7 @@ def against_diversity(rows: Sequence[ConfigurationResult]) -> Plot | None:
         "ratio of errors",
         lambda row: row.diversity.mean if row.diversity else None,
         lambda ratio: f"{round(ratio, 4):g}",
-        lambda ratio: decimal(ratio),
+        decimal,
         False,
     )
     return _against(rows, "Top-1 against diversity", ratio, lambda row: row.last)
@@ -113,7 +111,7 @@ def _against(
                 markersize=7,
                 capsize=3,
                 linestyle="",
-                label=short(name, _LABEL_LENGTH),
+                label=short(name, LABEL_LENGTH),
                 markerfacecolor=colour if row.is_faithful else theme.paper,
                 markeredgecolor=colour,
             )
@@ -158,7 +156,7 @@ def _best(row: ConfigurationResult) -> Statistic | None:
 def _beside_each_other(values: Sequence[float], logarithmic: bool) -> list[float]:
     """The values, those moved a little that would hide each other."""
     places = [math.log(value) for value in values] if logarithmic else list(values)
-    step = _NEAR * (max(places) - min(places) or abs(places[0]) or 1.0)
+    step = NEAR * (max(places) - min(places) or abs(places[0]) or 1.0)
     moved = [place + aside * step for place, aside in zip(places, apart(places, step), strict=True)]
     if moved == places:
         return list(values)

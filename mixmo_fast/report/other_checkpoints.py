@@ -39,17 +39,15 @@ def side_by_side(run: RunFiles) -> SideBySide | None:
         return None
     found = [_scores(one.record) for one in run.evaluations]
     names = dict.fromkeys(name for one in found for name in one)
-    rows = [(name, tuple(one.get(name, UNKNOWN) for one in found)) for name in names]
-    return SideBySide(
-        tuple(map(_title, run.evaluations)), tuple((name, texts) for name, texts in rows if set(texts) != {UNKNOWN})
-    )
+    rows = ((name, tuple(one.get(name, UNKNOWN) for one in found)) for name in names)
+    return SideBySide(tuple(map(_title, run.evaluations)), tuple(row for row in rows if set(row[1]) != {UNKNOWN}))
 
 
 def other_checkpoints(run: RunFiles) -> tuple[OtherCheckpoint, ...]:
     """Those evaluated besides the page's own."""
     others = []
     for one in run.evaluations[1:]:
-        pictures = pictures_of(replace(run, history=(), evaluation=one.record, inspection=None))
+        pictures = pictures_of(replace(run, history=(), evaluations=(one,), inspections=()))
         others.append(OtherCheckpoint(_title(one), tuple(plot for name in _SHOWN for plot in pictures[name])))
     return tuple(others)
 

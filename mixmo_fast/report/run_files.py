@@ -61,15 +61,12 @@ class RunFiles:
         name: The configuration's, or else the folder's.
         history: The epochs of `metrics.jsonl`, oldest first.
         summary: None where the run has not ended.
-        evaluation: Of the checkpoint that the page is about: `last`, or else the first that was evaluated; None where
-            none was.
-        inspection: Likewise.
         environment: None where there is none.
         config: The resolved configuration; None where there is none.
         config_text: The same, as it is in the file.
         first_batch: The picture `first_batch.png`; None where there is none.
         full_epochs: Of the whole schedule, where the run is of a part of one and it is known; else None.
-        evaluations: Of all checkpoints, in this order.
+        evaluations: Of all checkpoints, `last` first.
         inspections: Likewise.
     """
 
@@ -77,15 +74,23 @@ class RunFiles:
     name: str
     history: tuple[Epoch, ...]
     summary: RunSummary | None
-    evaluation: SavedEvaluation | None
-    inspection: SavedInspection | None
     environment: Environment | None
     config: Config | None
     config_text: str
     first_batch: bytes | None
     full_epochs: int | None
-    evaluations: tuple[Kept[SavedEvaluation], ...] = ()
-    inspections: tuple[Kept[SavedInspection], ...] = ()
+    evaluations: tuple[Kept[SavedEvaluation], ...]
+    inspections: tuple[Kept[SavedInspection], ...]
+
+    @property
+    def evaluation(self) -> SavedEvaluation | None:
+        """Of the checkpoint that the page is about: `last`, or else the first that was evaluated; None: none was."""
+        return self.evaluations[0].record if self.evaluations else None
+
+    @property
+    def inspection(self) -> SavedInspection | None:
+        """Likewise, of those that were inspected."""
+        return self.inspections[0].record if self.inspections else None
 
     @property
     def planned(self) -> Planned:
@@ -109,7 +114,6 @@ def read_run(folder: Path) -> RunFiles:
         raise MixmoError(f"{folder}: not a run folder (it has none of {', '.join(_ONE_OF)})")
     summary = read_record(folder / SUMMARY, RunSummary)
     config_file = folder / CONFIG
-    evaluations, inspections = read_evaluations(folder), read_inspections(folder)
     config = load_config(config_file) if config_file.is_file() else None
     name = (summary and summary.config) or folder.resolve().name
     return RunFiles(
@@ -117,15 +121,13 @@ def read_run(folder: Path) -> RunFiles:
         name=name,
         history=read_history(folder),
         summary=summary,
-        evaluation=evaluations[0].record if evaluations else None,
-        inspection=inspections[0].record if inspections else None,
         environment=read_record(folder / ENVIRONMENT, Environment),
         config=config,
         config_text=read_text(config_file) or "",
         first_batch=_read_picture(folder / FIRST_BATCH),
         full_epochs=_full_epochs(folder.resolve(), name, config) if config else None,
-        evaluations=evaluations,
-        inspections=inspections,
+        evaluations=read_evaluations(folder),
+        inspections=read_inspections(folder),
     )
 
 

@@ -53,9 +53,11 @@ def write_plots(folder: Path) -> list[Path]:
     files = [one.file for one in run.evaluations] + [one.file for one in run.inspections]
     for place in dict.fromkeys(file.parent for file in files):
         for name, plots in pictures_of(_of_one(run, place)).items():
-            if plots and name not in OF_THE_RUN:
+            if name in OF_THE_RUN:
+                continue
+            if plots:
                 written.append(write_png(plots, place / f"{name}.png"))
-            elif place != folder and name not in OF_THE_RUN:
+            elif place != folder:
                 with suppress(OSError):  # which then stays; the page has no use for it
                     (place / f"{name}.png").unlink(missing_ok=True)
     return written
@@ -63,10 +65,9 @@ def write_plots(folder: Path) -> list[Path]:
 
 def _of_one(run: RunFiles, place: Path) -> RunFiles:
     """A run of which nothing is known but what lies in one folder."""
-    evaluations = [one.record for one in run.evaluations if one.file.parent == place]
-    inspections = [one.record for one in run.inspections if one.file.parent == place]
-    evaluation, inspection = next(iter(evaluations), None), next(iter(inspections), None)
-    return replace(run, history=(), evaluation=evaluation, inspection=inspection)
+    evaluations = tuple(one for one in run.evaluations if one.file.parent == place)
+    inspections = tuple(one for one in run.inspections if one.file.parent == place)
+    return replace(run, history=(), evaluations=evaluations, inspections=inspections)
 
 
 def pictures_of(run: RunFiles) -> dict[str, list[Plot]]:

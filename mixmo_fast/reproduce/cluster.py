@@ -59,7 +59,7 @@ def run_on_ray(runs: Sequence[PlannedRun], launch: Launch, notify: Notify) -> tu
 
 
 def is_elsewhere() -> bool:
-    """Whether runs go to machines that may see other folders than this one, on which the command was typed."""
+    """Whether `RAY_ADDRESS` names a cluster; one that this machine is part of is taken to see its folders."""
     return os.environ.get("RAY_ADDRESS", "auto") not in ("", "auto", "local")
 
 

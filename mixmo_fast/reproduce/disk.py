@@ -4,22 +4,22 @@ Units: bytes; GB are 1e9 of them.
 """
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from mixmo_fast.errors import MixmoError
 from mixmo_fast.reproduce.plan import PlannedRun
 from mixmo_fast.runfolder.names import CHECKPOINTS
-from pipelines.datasets.beton import beton_layout
 from pipelines.datasets.catalog import DATASETS, DatasetInfo
 from pipelines.datasets.names import is_converted
+from pipelines.datasets.stored_files import NPY_HEADER_BYTES
+from pipelines.datasets.writing import converted_bytes
 
 _BYTES = 4  # of a weight, or of its momentum, which are kept in fp32
 _LABEL_BYTES = 8
 # Beside its checkpoints: pictures and records, and metrics and events of an epoch; those of the quickstart, rounded up.
 _RUN_BYTES, _EPOCH_BYTES = 250_000, 2_500
-_NPY_HEADER_BYTES = 128
 
 
 def require_room(runs: Sequence[PlannedRun], out: Path, data: Path) -> None:
@@ -49,10 +49,7 @@ def require_room(runs: Sequence[PlannedRun], out: Path, data: Path) -> None:
 
 def free_bytes(folder: Path) -> int | None:
     """What is free where a folder is or would be made; None where that cannot be asked."""
-    for place in (folder.absolute(), *folder.absolute().parents):
-        with suppress(OSError):
-            return shutil.disk_usage(place).free
-    return None
+    return _nearest(folder, lambda place: shutil.disk_usage(place).free)
 
 
 def bytes_left(runs: Iterable[PlannedRun], out: Path) -> int:
@@ -82,12 +79,9 @@ def unconverted(runs: Iterable[PlannedRun], data: Path) -> list[DatasetInfo]:
 
 def dataset_bytes(info: DatasetInfo) -> int:
     """Disk that a converted data set takes: both splits, as `.beton`, and as images and labels in NumPy's format."""
-    size = 0
-    for images in (info.train_images, info.test_images):
-        pixels = images * info.height * info.width * info.channels
-        size += beton_layout(images, info.height, info.width).total
-        size += 2 * _NPY_HEADER_BYTES + pixels + images * _LABEL_BYTES
-    return size
+    counts = info.train_images, info.test_images
+    beside = sum(2 * NPY_HEADER_BYTES + images * _LABEL_BYTES for images in counts)
+    return converted_bytes(counts, info.height, info.width) + beside
 
 
 def in_words(size: int) -> str:
@@ -104,7 +98,12 @@ def _bytes_of_checkpoints(folder: Path) -> int:
 
 
 def _disk_of(folder: Path) -> int | None:
+    return _nearest(folder, lambda place: place.stat().st_dev)
+
+
+def _nearest(folder: Path, ask: Callable[[Path], int]) -> int | None:
+    """What is answered where a folder is or would be made; None where nothing answers."""
     for place in (folder.absolute(), *folder.absolute().parents):
         with suppress(OSError):
-            return place.stat().st_dev
+            return ask(place)
     return None

@@ -30,9 +30,10 @@ def results_tables(results: Results) -> list[Sheet]:
 
 def _results_table(title: str, rows: Sequence[ConfigurationResult]) -> Sheet:
     published, epochs = has_published(rows), differ_in_epochs(rows)
-    alike = len({first_cells(row) for row in rows}) < len(rows)
-    named = alike or not published  # only the paper's rows are known by their method
-    rank = 7 if {first_cells(row)[1] for row in rows} == {UNKNOWN} else 2 if named else 0
+    firsts = [first_cells(row) for row in rows]
+    named = len(set(firsts)) < len(rows) or not published  # only the paper's rows are known by their method
+    says_nothing = all(second == UNKNOWN for _, second in firsts)
+    rank = 7 if says_nothing else 2 if named else 0
     second = Column("MSDA", "word", rank) if rows[0].width is None else Column("width", rank=rank)
     return Sheet(
         columns=(
@@ -46,7 +47,7 @@ def _results_table(title: str, rows: Sequence[ConfigurationResult]) -> Sheet:
         ),
         rows=tuple(
             (
-                *first_cells(row),
+                *first,
                 *((published_text(row.published),) if published else ()),
                 percent_text(row.best_on_test),
                 *((difference_text(row.difference),) if published else ()),
@@ -54,7 +55,7 @@ def _results_table(title: str, rows: Sequence[ConfigurationResult]) -> Sheet:
                 *((str(row.epochs),) if epochs else ()),
                 *(seeds_text(row), row.name),
             )
-            for row in rows
+            for row, first in zip(rows, firsts, strict=True)
         ),
         title=title,
         notes=tuple(_remarks(rows)),
